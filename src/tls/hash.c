@@ -1,0 +1,98 @@
+/* Hashes and MACs over OpenSSL's EVP. */
+#include "tls/hash.h"
+
+#include <limits.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+
+/* Fetching walks the provider tables under a lock; the results live as long as the process. */
+static struct {
+	pthread_once_t once;
+	EVP_MD *sha256, *sha1;
+	EVP_MAC *hmac;
+} algs = { .once = PTHREAD_ONCE_INIT };
+
+static void fetch_all(void)
+{
+	algs.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	algs.sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
+	algs.hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+}
+
+static void fetch(void)
+{
+	pthread_once(&algs.once, fetch_all);
+}
+
+/* These primitives cannot fail but by lack of memory or a broken library: no caller could go on. */
+static void must(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+static void digest(const EVP_MD *md, span in, uint8_t *ret)
+{
+	must(md && EVP_Digest(in.n ? in.p : "", in.n, ret, NULL, md, NULL) == 1);
+}
+
+void sha256(span in, uint8_t ret[32])
+{
+	fetch();
+	digest(algs.sha256, in, ret);
+}
+
+void sha1(span in, uint8_t ret[20])
+{
+	fetch();
+	digest(algs.sha1, in, ret);
+}
+
+void hmac_sha256(span key, span in, uint8_t ret[32])
+{
+	fetch();
+	char name[] = "SHA256";
+	const OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0),
+		OSSL_PARAM_construct_end(),
+	};
+	size_t n = 0;
+	must(algs.hmac != NULL);
+	EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(algs.hmac);
+	/* A NULL key would mean "keep the last one", so an empty key is a pointer too. */
+	must(ctx &&
+	     EVP_MAC_init(ctx, (const unsigned char *)(key.n ? key.p : ""), key.n, params) == 1 &&
+	     EVP_MAC_update(ctx, (const unsigned char *)in.p, in.n) == 1 &&
+	     EVP_MAC_final(ctx, ret, &n, 32) == 1 && n == 32);
+	EVP_MAC_CTX_free(ctx);
+}
+
+int pbkdf2_sha256(span password, span salt, uint32_t iterations, uint8_t ret[32])
+{
+	if (iterations < 1 || iterations > INT_MAX || password.n > INT_MAX || salt.n > INT_MAX)
+		return ERR_INVAL;
+	fetch();
+	uint8_t out[32];
+	int ok = PKCS5_PBKDF2_HMAC(password.n ? password.p : "", (int)password.n,
+				   (const unsigned char *)(salt.n ? salt.p : ""), (int)salt.n,
+				   (int)iterations, algs.sha256, sizeof(out), out);
+	if (ok == 1)
+		memcpy(ret, out, sizeof(out));
+	secret_wipe(out, sizeof(out));
+	return ok == 1 ? 0 : ERR_INTERNAL;
+}
+
+bool secret_eq(const void *a, const void *b, size_t n)
+{
+	return CRYPTO_memcmp(a, b, n) == 0;
+}
+
+void secret_wipe(void *p, size_t n)
+{
+	OPENSSL_cleanse(p, n);
+}
