@@ -1,0 +1,98 @@
+/* directory: domains, accounts, aliases, credentials.  One database, DATA/directory.db.
+ *
+ * Invariants
+ *  P1  An address (local@domain, normalised) names at most one of: account, alias.
+ *  P2  A credential is stored only as argon2id (libsodium), an imported crypt(3) hash, or a SCRAM verifier.
+ *  P3  Unknown user and wrong password cost the same time and give the same answer.
+ *  P4  A change bumps the account's generation: sessions and caches of an older one are not valid. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/clock.h"
+#include "format/address.h"
+
+struct directory;
+int directory_open(const char *path, struct directory **ret, struct err_info *info);
+void directory_close(struct directory *d);
+
+#define ACCOUNT_ID_LEN 16 /* lower-case hex */
+
+enum from_policy { FROM_DEFAULT, FROM_OWNED, FROM_ANY };
+
+struct directory_account {
+	char id[ACCOUNT_ID_LEN + 1];
+	span address;        /* primary "local@domain" */
+	uint64_t generation;
+	uint64_t quota_bytes; /* 0: none */
+	bool suspended;
+	enum from_policy from; /* submission.from override; FROM_DEFAULT: the domain's, then the config's */
+};
+struct directory_domain {
+	span name;           /* A-labels, lower case */
+	span catch_all;      /* address or empty */
+	enum from_policy from;
+	bool subaddress;     /* '+' splits (default true) */
+};
+struct directory_alias {
+	span address;        /* "info@domain" */
+	span *targets;       /* addresses, local or remote */
+	size_t n_targets;
+};
+
+/* Changes; INFO holds a sentence for the admin.  Addresses are text, normalised inside.
+ * ERR_EXIST, ERR_NOENT, ERR_INVAL. */
+int directory_domain_add(struct directory *d, span domain, struct err_info *info);
+/* Sets all but the name (V->name is ignored). */
+int directory_domain_set(struct directory *d, span domain, const struct directory_domain *v, struct err_info *info);
+int directory_domain_remove(struct directory *d, span domain, struct err_info *info); /* only when empty */
+/* PASSWORD may be empty: no login yet.  RET_ID: the new account's id (store/account_create is the caller's). */
+int directory_account_add(struct directory *d, span address, span password, char ret_id[ACCOUNT_ID_LEN + 1], struct err_info *info);
+int directory_account_remove(struct directory *d, span address, char ret_id[ACCOUNT_ID_LEN + 1], struct err_info *info);
+/* Also makes the SCRAM verifier.  An empty password is ERR_INVAL; NUL bytes and > 1,024 bytes too. */
+int directory_account_passwd(struct directory *d, span address, span password, struct err_info *info);
+/* A crypt(3) string of any scheme libxcrypt knows ("$6$...", "$2b$...", "$y$..."), or "$argon2id$...", with or without
+ * a "{SCHEME}" before it.  The first good plain login replaces it by our own hash and a SCRAM verifier. */
+int directory_account_import_hash(struct directory *d, span address, span crypt_hash, struct err_info *info);
+int directory_account_set_from(struct directory *d, span address, enum from_policy p, struct err_info *info);
+int directory_account_set_suspended(struct directory *d, span address, bool suspended, struct err_info *info); /* no login, 5.2.1 */
+int directory_account_set_quota(struct directory *d, span address, uint64_t bytes, struct err_info *info);      /* 0: none */
+int directory_alias_add(struct directory *d, span address, const span *targets, size_t n, struct err_info *info);
+int directory_alias_remove(struct directory *d, span address, struct err_info *info);
+
+/* Reads; results in MEM. */
+int directory_domain_get(struct directory *d, span domain, struct arena *mem, struct directory_domain *ret);
+int directory_account_get(struct directory *d, span address, struct arena *mem, struct directory_account *ret);
+int directory_account_by_id(struct directory *d, span id, struct arena *mem, struct directory_account *ret);
+int directory_domains(struct directory *d, struct arena *mem, struct directory_domain **ret, size_t *n);
+int directory_accounts(struct directory *d, span domain_or_empty, struct arena *mem, struct directory_account **ret, size_t *n);
+int directory_aliases(struct directory *d, span domain_or_empty, struct arena *mem, struct directory_alias **ret, size_t *n);
+
+/* What an envelope recipient is here.  Served from an in-memory snapshot: no disk on the hot path. */
+enum directory_kind {
+	DIRECTORY_NOT_LOCAL,   /* the domain is not ours */
+	DIRECTORY_NO_USER,     /* our domain, nobody there: 5.1.1 */
+	DIRECTORY_ACCOUNT,
+	DIRECTORY_ALIAS,
+	DIRECTORY_SUSPENDED,   /* 5.2.1 */
+};
+struct directory_match {
+	enum directory_kind kind;
+	struct directory_account account; /* DIRECTORY_ACCOUNT */
+	struct directory_alias alias;     /* DIRECTORY_ALIAS; a catch-all is an alias with one target */
+	span detail;                      /* what stood behind '+', or empty */
+	bool catch_all;
+};
+/* Order: exact account or alias; without '+detail'; catch-all.  Local parts compare case-insensitively. */
+int directory_lookup(struct directory *d, const struct address *a, struct arena *mem, struct directory_match *ret);
+/* Owns ACCOUNT_ID the envelope sender / header From ADDRESS (its own, with +detail, or an alias that leads to it)? */
+bool directory_owns(struct directory *d, span account_id, const struct address *a);
+
+/* --- authentication.  Slow (argon2id): LANE_AUTH only. --- */
+/* ERR_AUTH for everything that is not right (P3), suspended and password-less accounts too.  A good password is
+ * remembered in memory (as a keyed hash, for 10 minutes, until the account changes), a wrong one never.  Until its first
+ * good login an imported hash costs what its scheme costs.  LOGIN is the address (or, with one domain, the local part). */
+int directory_authenticate(struct directory *d, span login, span password, struct arena *mem, struct directory_account *ret);
+/* SCRAM-SHA-256 verifier of LOGIN; for unknown users a stable made-up one (P3), so never ERR_NOENT. */
+struct directory_scram { uint32_t iterations; span salt; uint8_t stored_key[32], server_key[32]; bool real; };
+int directory_scram_get(struct directory *d, span login, struct arena *mem, struct directory_scram *ret);

@@ -1,0 +1,89 @@
+/* Inside the directory room: what is in memory, and the few functions its files share.
+ *
+ * The database is the truth; memory holds all of it but the credentials and the alias history,
+ * under a read-write lock.  A change holds `change` from its checks to its end, so that it may read
+ * the tables without the lock and only takes that (for writing) to swap in what was committed. Each
+ * change touches the entries it names only: nothing is rebuilt. */
+#pragma once
+
+#include <pthread.h>
+
+#include "base/map.h"
+#include "db/db.h"
+#include "directory/directory.h"
+
+/* Octets of the longest address that can be ours: local part, '@', domain (RFC 5321 4.5.3.1). */
+enum { ADDRESS_MAX = 64 + 1 + 255, ALIAS_TARGETS_MAX = 1000 };
+
+/* An address, normalised: local part unquoted with ASCII in lower case, domain as A-labels. */
+struct name_key {
+	span key;  /* local@domain, the local part as it is: what tables are looked up by */
+	size_t at; /* of the '@' in key */
+	span text; /* as people and the envelope write it, quoted where needed */
+};
+
+struct dom {
+	span name;		   /* owned */
+	struct name_key catch_all; /* key.n == 0: none; owned */
+	enum from_policy from;
+	bool subaddress;
+	size_t n_names; /* accounts and aliases in it */
+};
+
+/* P1: one table of names, whose entries are an account or an alias. */
+struct name {
+	struct name_key k; /* owned */
+	struct dom *dom;
+	bool is_alias;
+	struct directory_account account; /* .address is k.text */
+	struct name_key *targets;	  /* owned */
+	size_t n_targets;
+};
+
+struct auth_cache;
+struct directory {
+	struct db *db;
+	pthread_mutex_t change;
+	pthread_rwlock_t lock;
+	struct map *domains, *names, *ids; /* name, key, account id */
+	uint8_t secret[32];		   /* makes up SCRAM verifiers for unknown users */
+	struct auth_cache *remembered;
+	char *dummy_hash; /* argon2id of nobody's password */
+};
+
+extern const struct db_schema directory_schema;
+
+/* --- read.c: names, tables, load --- */
+int directory_name_parse(span text, struct arena *mem, struct name_key *ret);
+int directory_domain_parse(span text, struct arena *mem, span *ret);
+struct name_key directory_key_dup(const struct name_key *k);
+void directory_key_done(struct name_key *k);
+struct name *directory_name_new(const struct name_key *k, struct dom *dom);
+void directory_name_free(struct name *n);
+struct dom *directory_dom_new(span name);
+void directory_dom_free(struct dom *dom);
+/* Puts N into (takes it out of) the tables; the lock is held for writing. */
+void directory_name_link(struct directory *d, struct name *n);
+void directory_name_unlink(struct directory *d, struct name *n);
+int directory_load(struct directory *d, struct err_info *info);
+void directory_account_copy(const struct name *n, struct arena *mem, struct directory_account *ret);
+void directory_alias_copy(const struct name *n, struct arena *mem, struct directory_alias *ret);
+
+/* --- credential.c --- */
+struct credential {
+	char hash[256]; /* argon2id string, or an imported crypt(3) string; empty: none */
+	bool imported;
+	uint32_t scram_iterations; /* 0: no verifier */
+	uint8_t scram_salt[16], stored_key[32], server_key[32];
+};
+/* Slow.  ERR_INVAL if the password is empty, too long or holds a NUL; ERR_NOMEM. */
+int credential_make(span password, struct credential *ret, struct err_info *info);
+/* An admin's crypt(3) or argon2id string; ERR_INVAL if no scheme we know. */
+int credential_import(span text, struct credential *ret, struct err_info *info);
+int credential_put(struct db_tx *tx, span account_id, const struct credential *c);
+int credential_setup(struct directory *d, struct err_info *info);
+void credential_done(struct directory *d);
+/* change.c: replaces the imported hash of ID by C if the account is still of GENERATION (not a
+ * change). */
+int directory_credential_upgrade(struct directory *d, span id, uint64_t generation,
+				 const struct credential *c);

@@ -1,0 +1,31 @@
+#include "directory/directory_int.h"
+
+/* `name` is P1 in the database's own words: one primary key over accounts and aliases. */
+static const struct db_migration steps[] = {
+	{ .version = 1,
+	  .oldest_writer = 1,
+	  .sql = "CREATE TABLE domain(name TEXT PRIMARY KEY, catch_all TEXT, from_policy INTEGER "
+		 "NOT NULL,"
+		 " subaddress INTEGER NOT NULL) WITHOUT ROWID;"
+		 "CREATE TABLE name(address TEXT PRIMARY KEY, domain TEXT NOT NULL REFERENCES "
+		 "domain(name))"
+		 " WITHOUT ROWID;"
+		 "CREATE TABLE account(id TEXT PRIMARY KEY, address TEXT NOT NULL UNIQUE "
+		 "REFERENCES name(address),"
+		 " generation INTEGER NOT NULL, quota_bytes INTEGER NOT NULL, suspended INTEGER "
+		 "NOT NULL,"
+		 " from_policy INTEGER NOT NULL) WITHOUT ROWID;"
+		 "CREATE TABLE alias_target(address TEXT NOT NULL REFERENCES name(address),"
+		 " position INTEGER NOT NULL, target TEXT NOT NULL, PRIMARY KEY(address, "
+		 "position)) WITHOUT ROWID;"
+		 "CREATE TABLE credential(account TEXT PRIMARY KEY, hash TEXT, imported INTEGER "
+		 "NOT NULL,"
+		 " scram_iterations INTEGER NOT NULL, scram_salt BLOB, stored_key BLOB, server_key "
+		 "BLOB)"
+		 " WITHOUT ROWID;"
+		 "CREATE TABLE secret(what TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;" },
+};
+
+const struct db_schema directory_schema = { .name = "directory",
+					    .steps = steps,
+					    .n_steps = ARRAY_LEN(steps) };
