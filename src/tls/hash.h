@@ -1,0 +1,12 @@
+/* Hashes and MACs (OpenSSL EVP; algorithms fetched once). */
+#pragma once
+
+#include "base/span.h"
+
+void sha256(span in, uint8_t ret[32]);
+void sha1(span in, uint8_t ret[20]);
+void hmac_sha256(span key, span in, uint8_t ret[32]);
+/* PBKDF2-HMAC-SHA-256 (SCRAM's Hi, RFC 5802 2.2). */
+int pbkdf2_sha256(span password, span salt, uint32_t iterations, uint8_t ret[32]);
+bool secret_eq(const void *a, const void *b, size_t n); /* constant time */
+void secret_wipe(void *p, size_t n);
