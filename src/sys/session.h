@@ -30,7 +30,7 @@
 #include "base/buf.h"
 #include "sys/channel.h"
 #include "sys/pool.h"
-#include "sys/socket.h"
+#include "sys/sock.h"
 
 enum sess_proto {
 	SESS_PROTO_SMTP,       /* MX, port 25 */

@@ -1,4 +1,5 @@
-/* Sockets: addresses as values, listeners, non-blocking connects. */
+/* Sockets: addresses as values, listeners, non-blocking connects.  (Not "socket.h": with src/ on the
+ * include path that would hide the system's sys/socket.h.) */
 #pragma once
 
 #include <netinet/in.h>
