@@ -1,0 +1,108 @@
+/* conf: the one configuration file.  A schema table (conf/schema.c) says name, type, unit, default,
+ * range, reload class and help of each option; the parser, `config check|show`, the man page and
+ * the defaults all come from it.  A snapshot is immutable and reference-counted.
+ *
+ * The text travels: parent reads the file, checks it, and hands the same text to each role, which
+ * parses it before its sandbox closes (or from memory afterwards). */
+#pragma once
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "sys/session.h"
+
+#define CONF_MAX_TEXT (1024u * 1024)
+
+enum conf_from { CONF_FROM_OWNED, CONF_FROM_ANY };
+
+struct conf_listener {
+	enum sess_proto proto;
+	bool implicit_tls;
+	span *addresses; /* "ADDR:PORT" */
+	size_t n;
+};
+#define CONF_LISTENERS 7 /* smtp submission submissions imap imaps pop3 pop3s */
+#define CONF_MAX_CERTS 64
+struct conf_cert {
+	span chain_file, key_file;
+};
+
+struct conf {
+	span hostname; /* server.hostname */
+	span data_dir; /* server.data */
+	span user_front, user_core, user_out, user_keys;
+	bool lab; /* lab.enabled: the admin socket may turn the clock */
+	struct conf_listener listeners[CONF_LISTENERS];
+	struct conf_cert *certs;
+	size_t n_certs;
+	span ca_file; /* tls.ca: trust anchors for outgoing TLS */
+	/* limits */
+	uint64_t max_message; /* bytes */
+	uint32_t max_rcpts, max_connections, max_per_ip, max_received;
+	usec smtp_timeout, imap_timeout, pop3_timeout; /* idle sessions */
+	/* submission */
+	int submission_from; /* enum conf_from */
+	/* relay */
+	uint32_t relay_port;
+	span relay_source; /* source address of outgoing connections, or empty */
+	bool relay_ipv6;
+	uint32_t relay_per_destination;
+	usec retry_first, retry_max, retry_lifetime;
+	uint32_t retry_factor, retry_jitter; /* percent */
+	/* queue, store */
+	uint32_t queue_shards, store_handles;
+	uint64_t inline_max;
+	/* dns */
+	span dns_forward, dns_stub_zone, dns_stub, dns_anchor_file;
+	bool dns_allow_local;
+	/* workers */
+	uint32_t threads_interactive, threads_auth, threads_delivery, threads_spool,
+		threads_maintenance, front_loops;
+	/* log, events */
+	int log_level, log_format; /* enum log_level, enum log_format */
+	usec events_retention;
+	/* --- bookkeeping of the snapshot --- */
+	int refs;
+	struct arena mem;
+};
+
+/* Parses and checks TEXT; FILE names it in messages.  On failure INFO is one line
+ * "FILE:LINE:COLUMN: what was expected". */
+int conf_parse(span text, const char *file, struct conf **ret, struct err_info *info);
+int conf_load(const char *path, struct conf **ret, struct buf *ret_text, struct err_info *info);
+struct conf *conf_ref(struct conf *c);
+void conf_unref(struct conf *c); /* NULL is fine */
+DEFINE_CLEANUP(struct conf, conf_unref)
+
+/* The effective configuration as YAML, defaults included, one section per prefix. */
+int conf_show(const struct conf *c, struct buf *b);
+/* The reference of all options as a man page section (roff), for the generated manual. */
+int conf_manual(struct buf *b);
+/* A first configuration file with comments, for `setup`. */
+int conf_template(struct buf *b, span hostname, span data_dir);
+
+/* One row of the schema, for docs and `config explain`. */
+enum conf_type {
+	CONF_TEXT,
+	CONF_BOOL,
+	CONF_COUNT,
+	CONF_SIZE,
+	CONF_DURATION,
+	CONF_ADDRESSES,
+	CONF_CHOICE,
+	CONF_CERTS
+};
+enum conf_reload { CONF_RELOAD, CONF_RESTART };
+struct conf_option {
+	const char *name; /* "relay.port" */
+	enum conf_type type;
+	const char *fallback; /* as written in a file */
+	uint64_t min, max;    /* of counts, sizes (bytes), durations (seconds) */
+	const char *choices;  /* "owned|any" */
+	enum conf_reload reload;
+	const char *help; /* one or two sentences */
+	size_t offset;	  /* into struct conf */
+};
+extern const struct conf_option conf_options[];
+extern const size_t conf_n_options;

@@ -1,0 +1,20 @@
+/* Inside conf/: values between their text form and struct conf. */
+#pragma once
+
+#include "conf/conf.h"
+
+/* Where a value stands, for messages. */
+struct conf_place {
+	const char *file;
+	size_t line, column; /* from 1 */
+};
+/* Sets option O in C from TEXT (of a scalar).  On failure INFO says what was expected. */
+int conf_value_set(struct conf *c, const struct conf_option *o, span text,
+		   const struct conf_place *at, struct err_info *info);
+/* Text form of O's value in C, as it would stand in a file (scalars only). */
+int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf *b);
+int conf_fail(struct err_info *info, const struct conf_place *at, const char *fmt, ...)
+	_printf_(3, 4);
+const struct conf_option *conf_option_find(span dotted);
+/* What a value of O looks like, for people: "a size such as 50M, from 1K to 1G". */
+void conf_expected(const struct conf_option *o, char *ret, size_t size);

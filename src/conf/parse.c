@@ -1,0 +1,294 @@
+/* YAML text -> snapshot.  libyaml gives the tree with places; the schema gives it meaning.  Scalars
+ * stay strings until the schema says otherwise, so there is no guessing of types (a name may be
+ * "no"). */
+#include "conf/conf_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <yaml.h>
+
+#include "sys/file.h"
+
+struct reader {
+	yaml_document_t doc;
+	const char *file;
+	struct conf *conf;
+	struct err_info *info;
+	bool seen[128]; /* by index of the option: given twice is an error */
+};
+
+static const struct {
+	enum sess_proto proto;
+	bool tls;
+} listener_kind[CONF_LISTENERS] = {
+	{ SESS_PROTO_SMTP, false },	 { SESS_PROTO_SUBMISSION, false },
+	{ SESS_PROTO_SUBMISSION, true }, { SESS_PROTO_IMAP, false },
+	{ SESS_PROTO_IMAP, true },	 { SESS_PROTO_POP3, false },
+	{ SESS_PROTO_POP3, true },
+};
+
+static struct conf_place place_of(const struct reader *r, const yaml_node_t *n)
+{
+	return (struct conf_place){ r->file, n->start_mark.line + 1, n->start_mark.column + 1 };
+}
+
+static span scalar(const yaml_node_t *n)
+{
+	return span_of(n->data.scalar.value, n->data.scalar.length);
+}
+
+static int bad_type(struct reader *r, const struct conf_option *o, const yaml_node_t *n)
+{
+	struct conf_place at = place_of(r, n);
+	char expected[160];
+
+	conf_expected(o, expected, sizeof expected);
+	return conf_fail(r->info, &at, "%s: expected %s", o->name, expected);
+}
+
+static int read_cert(struct reader *r, const struct conf_option *o, const yaml_node_t *n,
+		     struct conf_cert *ret)
+{
+	if (n->type != YAML_MAPPING_NODE)
+		return bad_type(r, o, n);
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
+	     p++) {
+		yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
+		yaml_node_t *value = yaml_document_get_node(&r->doc, p->value);
+		struct conf_place at = place_of(r, key);
+		span text;
+
+		if (key->type != YAML_SCALAR_NODE || value->type != YAML_SCALAR_NODE)
+			return bad_type(r, o, key);
+		text = arena_span(&r->conf->mem, scalar(value));
+		if (span_eq_str(scalar(key), "chain"))
+			ret->chain_file = text;
+		else if (span_eq_str(scalar(key), "key"))
+			ret->key_file = text;
+		else
+			return conf_fail(r->info, &at,
+					 "%s: unknown key; a certificate has chain and key",
+					 o->name);
+	}
+	if (!ret->chain_file.n || !ret->key_file.n)
+		return bad_type(r, o, n);
+	return 0;
+}
+
+static int read_list(struct reader *r, const struct conf_option *o, const yaml_node_t *n)
+{
+	yaml_node_item_t *i = n->data.sequence.items.start, *end = n->data.sequence.items.top;
+	int ret;
+
+	if (o->type == CONF_CERTS) {
+		if (end - i > CONF_MAX_CERTS)
+			return bad_type(r, o, n);
+		r->conf->certs = arena_array(&r->conf->mem, struct conf_cert,
+					     (size_t)(end - i) + 1);
+		for (; i < end; i++) {
+			ret = read_cert(r, o, yaml_document_get_node(&r->doc, *i),
+					&r->conf->certs[r->conf->n_certs]);
+			if (ret < 0)
+				return ret;
+			r->conf->n_certs++;
+		}
+		return 0;
+	}
+	if (o->type != CONF_ADDRESSES)
+		return bad_type(r, o, n);
+	for (; i < end; i++) {
+		yaml_node_t *item = yaml_document_get_node(&r->doc, *i);
+		struct conf_place at = place_of(r, item);
+
+		if (item->type != YAML_SCALAR_NODE)
+			return bad_type(r, o, item);
+		ret = conf_value_set(r->conf, o, scalar(item), &at, r->info);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int read_option(struct reader *r, const struct conf_option *o, const yaml_node_t *key,
+		       const yaml_node_t *n)
+{
+	struct conf_place at = place_of(r, n), at_key = place_of(r, key);
+	bool *seen = &r->seen[o - conf_options];
+
+	if (*seen)
+		return conf_fail(r->info, &at_key, "%s is given twice", o->name);
+	*seen = true;
+	if (n->type == YAML_SEQUENCE_NODE)
+		return read_list(r, o, n);
+	if (n->type != YAML_SCALAR_NODE || o->type == CONF_CERTS)
+		return bad_type(r, o, n);
+	return conf_value_set(r->conf, o, scalar(n), &at, r->info);
+}
+
+/* Is PREFIX the beginning of some option's name ("listen.")? */
+static bool is_section(span prefix)
+{
+	for (size_t i = 0; i < conf_n_options; i++) {
+		span name = span_str(conf_options[i].name);
+
+		if (name.n > prefix.n && span_starts(name, prefix) && name.p[prefix.n] == '.')
+			return true;
+	}
+	return false;
+}
+
+static int read_section(struct reader *r, const yaml_node_t *n, span prefix, unsigned depth)
+{
+	struct conf_place at = place_of(r, n);
+	int ret;
+
+	if (n->type != YAML_MAPPING_NODE || depth > 4)
+		return conf_fail(r->info, &at, "expected a section with keys and values");
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
+	     p++) {
+		yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
+		yaml_node_t *value = yaml_document_get_node(&r->doc, p->value);
+		_cleanup_(buf_donep) struct buf name = BUF_INIT(200), shown = BUF_INIT(400);
+		const struct conf_option *o;
+
+		at = place_of(r, key);
+		if (key->type != YAML_SCALAR_NODE)
+			return conf_fail(r->info, &at, "expected a key");
+		buf_put_span(&name, prefix);
+		if (prefix.n)
+			buf_put_char(&name, '.');
+		buf_put_span(&name, scalar(key));
+		o = conf_option_find(buf_span(&name));
+		if (!name.failed && o) {
+			ret = read_option(r, o, key, value);
+		} else if (!name.failed && is_section(buf_span(&name))) {
+			ret = read_section(r, value, buf_span(&name), depth + 1);
+		} else {
+			buf_put_escaped(&shown, buf_span(&name), 60);
+			return conf_fail(r->info, &at,
+					 "unknown key \"%s\" (postrider config show lists all)",
+					 buf_cstr(&shown));
+		}
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+/* Options the file does not name get their default. */
+static int set_defaults(struct reader *r)
+{
+	struct conf_place at = { "default", 0, 0 };
+	int ret;
+
+	for (size_t i = 0; i < conf_n_options; i++) {
+		const struct conf_option *o = &conf_options[i];
+
+		if (r->seen[i] || o->type == CONF_CERTS)
+			continue;
+		ret = conf_value_set(r->conf, o, span_str(o->fallback), &at, r->info);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int check_whole(struct reader *r)
+{
+	struct conf_place at = { r->file, 1, 1 };
+	struct conf *c = r->conf;
+
+	if (!c->hostname.n)
+		return conf_fail(r->info, &at,
+				 "server.hostname must be set to this server's full name, such as "
+				 "mx.example.org");
+	for (size_t i = 0; i < c->hostname.n; i++) {
+		char ch = c->hostname.p[i];
+		bool ok = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' ||
+			  ch == '.';
+
+		if (!ok || c->hostname.n > 253)
+			return conf_fail(r->info, &at,
+					 "server.hostname: expected a lower-case host name");
+	}
+	if (!c->data_dir.n || c->data_dir.p[0] != '/')
+		return conf_fail(r->info, &at, "server.data: expected an absolute path");
+	if (c->retry_first > c->retry_max)
+		return conf_fail(r->info, &at, "queue.retry_first is longer than queue.retry_max");
+	return 0;
+}
+
+static int read_document(struct reader *r, span text)
+{
+	yaml_parser_t parser;
+	yaml_node_t *root;
+	int ret = 0;
+
+	if (!yaml_parser_initialize(&parser))
+		return err_set(r->info, ERR_NOMEM, "out of memory");
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text.p, text.n);
+	if (!yaml_parser_load(&parser, &r->doc)) {
+		struct conf_place at = { r->file, parser.problem_mark.line + 1,
+					 parser.problem_mark.column + 1 };
+
+		ret = conf_fail(r->info, &at, "not valid YAML: %s",
+				parser.problem ? parser.problem : "unreadable");
+		yaml_parser_delete(&parser);
+		return ret;
+	}
+	yaml_parser_delete(&parser);
+	root = yaml_document_get_root_node(&r->doc);
+	if (root)
+		ret = read_section(r, root, SPAN_NULL, 0);
+	if (ret == 0)
+		ret = set_defaults(r);
+	if (ret == 0)
+		ret = check_whole(r);
+	yaml_document_delete(&r->doc);
+	return ret;
+}
+
+int conf_parse(span text, const char *file, struct conf **ret, struct err_info *info)
+{
+	_cleanup_(conf_unrefp) struct conf *c = xcalloc(1, sizeof *c);
+	struct reader r = { .file = file, .conf = c, .info = info };
+	int e;
+
+	_Static_assert(sizeof r.seen >= 64, "one flag per option");
+	arena_init(&c->mem);
+	c->refs = 1;
+	for (size_t i = 0; i < CONF_LISTENERS; i++) {
+		c->listeners[i].proto = listener_kind[i].proto;
+		c->listeners[i].implicit_tls = listener_kind[i].tls;
+	}
+	if (text.n > CONF_MAX_TEXT)
+		return err_set(info, ERR_TOOBIG, "%s:1:1: the file is larger than 1 MiB", file);
+	e = read_document(&r, text);
+	if (e < 0)
+		return e;
+	*ret = STEAL_PTR(&c);
+	return 0;
+}
+
+int conf_load(const char *path, struct conf **ret, struct buf *ret_text, struct err_info *info)
+{
+	int e = file_read(path, CONF_MAX_TEXT, ret_text);
+
+	if (e < 0)
+		return err_set(info, e, "%s: %s", path, err_text(e));
+	return conf_parse(buf_span(ret_text), path, ret, info);
+}
+
+struct conf *conf_ref(struct conf *c)
+{
+	__atomic_add_fetch(&c->refs, 1, __ATOMIC_RELAXED);
+	return c;
+}
+
+void conf_unref(struct conf *c)
+{
+	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	arena_done(&c->mem);
+	free(c);
+}

@@ -1,0 +1,161 @@
+/* The schema: the one place where an option exists. */
+#include "conf/conf_int.h"
+
+#include "base/log.h"
+
+#define K	  1024ull
+#define M	  (1024ull * 1024)
+#define G	  (1024ull * 1024 * 1024)
+#define MINUTE	  60ull
+#define HOUR	  3600ull
+#define DAY	  86400ull
+#define AT(field) offsetof(struct conf, field)
+
+const struct conf_option conf_options[] = {
+	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
+	  "The fully qualified name this server greets with. Must be set.", AT(hostname) },
+	{ "server.data", CONF_TEXT, "/var/lib/postrider", 0, 0, NULL, CONF_RESTART,
+	  "The directory that holds everything durable. Made by setup, mode 0700.", AT(data_dir) },
+	{ "server.user.front", CONF_TEXT, "postrider-front", 0, 0, NULL, CONF_RESTART,
+	  "User of the process that talks to clients, when started as root.", AT(user_front) },
+	{ "server.user.core", CONF_TEXT, "postrider", 0, 0, NULL, CONF_RESTART,
+	  "User of the process that owns the data, when started as root.", AT(user_core) },
+	{ "server.user.out", CONF_TEXT, "postrider-out", 0, 0, NULL, CONF_RESTART,
+	  "User of the process that talks to other servers and to DNS, when started as root.",
+	  AT(user_out) },
+	{ "server.user.keys", CONF_TEXT, "postrider-keys", 0, 0, NULL, CONF_RESTART,
+	  "User of the process that holds the private keys, when started as root.", AT(user_keys) },
+
+	{ "listen.smtp", CONF_ADDRESSES, "[::]:25", 0, 0, NULL, CONF_RESTART,
+	  "Where mail from other servers arrives. Lists of ADDRESS:PORT; an empty list switches it "
+	  "off.",
+	  AT(listeners[0]) },
+	{ "listen.submission", CONF_ADDRESSES, "[::]:587", 0, 0, NULL, CONF_RESTART,
+	  "Submission by users with STARTTLS.", AT(listeners[1]) },
+	{ "listen.submissions", CONF_ADDRESSES, "[::]:465", 0, 0, NULL, CONF_RESTART,
+	  "Submission by users with TLS from the first byte.", AT(listeners[2]) },
+	{ "listen.imap", CONF_ADDRESSES, "[::]:143", 0, 0, NULL, CONF_RESTART,
+	  "IMAP with STARTTLS.", AT(listeners[3]) },
+	{ "listen.imaps", CONF_ADDRESSES, "[::]:993", 0, 0, NULL, CONF_RESTART,
+	  "IMAP with TLS from the first byte.", AT(listeners[4]) },
+	{ "listen.pop3", CONF_ADDRESSES, "[::]:110", 0, 0, NULL, CONF_RESTART, "POP3 with STLS.",
+	  AT(listeners[5]) },
+	{ "listen.pop3s", CONF_ADDRESSES, "[::]:995", 0, 0, NULL, CONF_RESTART,
+	  "POP3 with TLS from the first byte.", AT(listeners[6]) },
+
+	{ "tls.certificates", CONF_CERTS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Certificates: a list of {chain: FILE, key: FILE} in PEM form; the first is the default, "
+	  "the "
+	  "others are chosen by SNI. Without any, setup's self-signed one in the data directory "
+	  "serves.",
+	  AT(certs) },
+	{ "tls.ca", CONF_TEXT, "/etc/ssl/certs/ca-certificates.crt", 0, 0, NULL, CONF_RESTART,
+	  "Trust anchors (PEM) against which the certificates of other servers are checked.",
+	  AT(ca_file) },
+
+	{ "limits.message", CONF_SIZE, "50M", 1 * K, 2 * G, NULL, CONF_RELOAD,
+	  "The largest message that is accepted.", AT(max_message) },
+	{ "limits.recipients", CONF_COUNT, "1000", 100, 100000, NULL, CONF_RELOAD,
+	  "Recipients of one transaction; more are answered 452 (RFC 5321 4.5.3.1.10).",
+	  AT(max_rcpts) },
+	{ "limits.connections", CONF_COUNT, "20000", 10, 1000000, NULL, CONF_RELOAD,
+	  "Client connections in all.", AT(max_connections) },
+	{ "limits.connections_per_ip", CONF_COUNT, "200", 1, 1000000, NULL, CONF_RELOAD,
+	  "Client connections of one IP address (IPv6: one /64).", AT(max_per_ip) },
+	{ "limits.hops", CONF_COUNT, "50", 5, 1000, NULL, CONF_RELOAD,
+	  "A message with more Received fields than this is in a loop and is refused.",
+	  AT(max_received) },
+	{ "limits.smtp_idle", CONF_DURATION, "5m", 10, DAY, NULL, CONF_RELOAD,
+	  "An SMTP session that says nothing for this long is closed.", AT(smtp_timeout) },
+	{ "limits.imap_idle", CONF_DURATION, "30m", 10, DAY, NULL, CONF_RELOAD,
+	  "An IMAP session that says nothing for this long is closed (RFC 3501 5.4: at least 30 "
+	  "minutes).",
+	  AT(imap_timeout) },
+	{ "limits.pop3_idle", CONF_DURATION, "10m", 10, DAY, NULL, CONF_RELOAD,
+	  "A POP3 session that says nothing for this long is closed (RFC 1939 3: at least 10 "
+	  "minutes).",
+	  AT(pop3_timeout) },
+
+	{ "submission.from", CONF_CHOICE, "owned", 0, 0, "owned|any", CONF_RELOAD,
+	  "Which addresses a user may put into the From field: own ones only, or any. Accounts and "
+	  "domains "
+	  "can say otherwise. The envelope sender must always be an own address.",
+	  AT(submission_from) },
+
+	{ "relay.port", CONF_COUNT, "25", 1, 65535, NULL, CONF_RELOAD,
+	  "The port on which other domains' mail servers are reached.", AT(relay_port) },
+	{ "relay.source", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
+	  "Source address of outgoing connections; empty lets the system choose.",
+	  AT(relay_source) },
+	{ "relay.ipv6", CONF_BOOL, "yes", 0, 0, NULL, CONF_RELOAD,
+	  "Whether other servers are also reached over IPv6.", AT(relay_ipv6) },
+	{ "relay.per_destination", CONF_COUNT, "20", 1, 1000, NULL, CONF_RELOAD,
+	  "Connections to one destination at the same time.", AT(relay_per_destination) },
+
+	{ "queue.shards", CONF_COUNT, "4", 1, 64, NULL, CONF_RESTART,
+	  "Databases the queue is spread over. Fixed once the queue exists.", AT(queue_shards) },
+	{ "queue.retry_first", CONF_DURATION, "5m", 1, DAY, NULL, CONF_RELOAD,
+	  "Wait after the first failed attempt.", AT(retry_first) },
+	{ "queue.retry_factor", CONF_COUNT, "200", 100, 1000, NULL, CONF_RELOAD,
+	  "Percent by which each further wait grows.", AT(retry_factor) },
+	{ "queue.retry_max", CONF_DURATION, "4h", 1, 7 * DAY, NULL, CONF_RELOAD,
+	  "The longest wait.", AT(retry_max) },
+	{ "queue.retry_jitter", CONF_COUNT, "10", 0, 50, NULL, CONF_RELOAD,
+	  "Percent by which each wait is varied at random, so that retries do not come in waves.",
+	  AT(retry_jitter) },
+	{ "queue.lifetime", CONF_DURATION, "5d", MINUTE, 60 * DAY, NULL, CONF_RELOAD,
+	  "After this time without success the sender gets the message back.", AT(retry_lifetime) },
+
+	{ "store.handles", CONF_COUNT, "500", 8, 100000, NULL, CONF_RESTART,
+	  "Account databases kept open (about 200 KiB and 3 file descriptors each).",
+	  AT(store_handles) },
+	{ "store.inline", CONF_SIZE, "128K", 1 * K, 1 * M, NULL, CONF_RELOAD,
+	  "Bodies up to this size are kept inside the databases, larger ones as files.",
+	  AT(inline_max) },
+
+	{ "dns.forward", CONF_TEXT, "", 0, 0, NULL, CONF_RESTART,
+	  "ADDRESS@PORT of a resolver that is asked for everything; empty resolves from the root.",
+	  AT(dns_forward) },
+	{ "dns.stub_zone", CONF_TEXT, "", 0, 0, NULL, CONF_RESTART,
+	  "A zone that is asked at dns.stub instead.", AT(dns_stub_zone) },
+	{ "dns.stub", CONF_TEXT, "", 0, 0, NULL, CONF_RESTART, "ADDRESS@PORT for dns.stub_zone.",
+	  AT(dns_stub) },
+	{ "dns.anchor", CONF_TEXT, "", 0, 0, NULL, CONF_RESTART,
+	  "File with DNSSEC trust anchors; empty uses the root's built-in one.",
+	  AT(dns_anchor_file) },
+	{ "dns.allow_local", CONF_BOOL, "no", 0, 0, NULL, CONF_RESTART,
+	  "Whether name servers on loopback and private addresses may be asked, and names under "
+	  ".test.",
+	  AT(dns_allow_local) },
+
+	{ "workers.interactive", CONF_COUNT, "8", 1, 256, NULL, CONF_RESTART,
+	  "Threads for protocol commands.", AT(threads_interactive) },
+	{ "workers.auth", CONF_COUNT, "2", 1, 64, NULL, CONF_RESTART,
+	  "Threads that check passwords (each takes 19 MiB while it does).", AT(threads_auth) },
+	{ "workers.delivery", CONF_COUNT, "16", 1, 256, NULL, CONF_RESTART,
+	  "Threads that accept and deliver mail.", AT(threads_delivery) },
+	{ "workers.spool", CONF_COUNT, "2", 1, 64, NULL, CONF_RESTART,
+	  "Threads that write large bodies while they arrive.", AT(threads_spool) },
+	{ "workers.maintenance", CONF_COUNT, "1", 1, 16, NULL, CONF_RESTART,
+	  "Threads for work that can wait.", AT(threads_maintenance) },
+	{ "workers.front_loops", CONF_COUNT, "0", 0, 64, NULL, CONF_RESTART,
+	  "Event loops that talk to clients; 0 takes one per processor.", AT(front_loops) },
+
+	{ "log.level", CONF_CHOICE, "info", 0, 0, "debug|info|notice|warning|error|alarm",
+	  CONF_RELOAD, "The least level that is logged.", AT(log_level) },
+	{ "log.format", CONF_CHOICE, "logfmt", 0, 0, "logfmt|json", CONF_RELOAD,
+	  "Form of the log's lines.", AT(log_format) },
+	{ "events.retention", CONF_DURATION, "30d", HOUR, 3650 * DAY, NULL, CONF_RELOAD,
+	  "How long the timeline of messages is kept.", AT(events_retention) },
+	{ "lab.enabled", CONF_BOOL, "no", 0, 0, NULL, CONF_RESTART,
+	  "Laboratory: the admin socket may turn the clock. Never on a real server.", AT(lab) },
+};
+const size_t conf_n_options = ARRAY_LEN(conf_options);
+
+const struct conf_option *conf_option_find(span dotted)
+{
+	for (size_t i = 0; i < conf_n_options; i++)
+		if (span_eq_str(dotted, conf_options[i].name))
+			return &conf_options[i];
+	return NULL;
+}

@@ -1,0 +1,224 @@
+/* Values: text <-> struct conf, by the type of the schema row. */
+#include "conf/conf_int.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+
+#define FIELD(c, o, type)	((type *)(void *)((char *)(c) + (o)->offset))
+#define FIELD_CONST(c, o, type) ((const type *)(const void *)((const char *)(c) + (o)->offset))
+
+int conf_fail(struct err_info *info, const struct conf_place *at, const char *fmt, ...)
+{
+	char text[200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	return err_set(info, ERR_SYNTAX, "%s:%zu:%zu: %s", at->file, at->line, at->column, text);
+}
+
+static void size_text(uint64_t v, char *ret, size_t size)
+{
+	static const char unit[] = "KMG";
+	char u = 0;
+
+	for (int i = 0; unit[i] && v && v % 1024 == 0; i++) {
+		v /= 1024;
+		u = unit[i];
+	}
+	snprintf(ret, size, u ? "%llu%c" : "%llu", (unsigned long long)v, u);
+}
+
+void conf_expected(const struct conf_option *o, char *ret, size_t size)
+{
+	char lo[32], hi[32];
+
+	switch (o->type) {
+	case CONF_TEXT:
+		snprintf(ret, size, "text");
+		break;
+	case CONF_BOOL:
+		snprintf(ret, size, "yes or no");
+		break;
+	case CONF_COUNT:
+		snprintf(ret, size, "a number from %llu to %llu", (unsigned long long)o->min,
+			 (unsigned long long)o->max);
+		break;
+	case CONF_SIZE:
+		size_text(o->min, lo, sizeof lo);
+		size_text(o->max, hi, sizeof hi);
+		snprintf(ret, size, "a size such as %s, from %s to %s", o->fallback, lo, hi);
+		break;
+	case CONF_DURATION:
+		clock_format_duration((usec)o->min * USEC_SEC, lo, sizeof lo);
+		clock_format_duration((usec)o->max * USEC_SEC, hi, sizeof hi);
+		snprintf(ret, size, "a time such as %s, from %s to %s", o->fallback, lo, hi);
+		break;
+	case CONF_ADDRESSES:
+		snprintf(ret, size, "a list of ADDRESS:PORT, such as [\"%s\"]", o->fallback);
+		break;
+	case CONF_CHOICE:
+		snprintf(ret, size, "one of %s", o->choices);
+		break;
+	case CONF_CERTS:
+		snprintf(ret, size, "a list of {chain: FILE, key: FILE}");
+		break;
+	}
+}
+
+static bool size_parse(span text, uint64_t *ret)
+{
+	uint64_t v, unit = 1;
+
+	if (text.n) {
+		switch (text.p[text.n - 1] & ~0x20) {
+		case 'K':
+			unit = 1024;
+			break;
+		case 'M':
+			unit = 1024 * 1024;
+			break;
+		case 'G':
+			unit = 1024ull * 1024 * 1024;
+			break;
+		}
+		if (unit > 1)
+			text.n--;
+	}
+	if (!span_u64(text, UINT64_MAX / unit, &v))
+		return false;
+	*ret = v * unit;
+	return true;
+}
+
+static int choice_index(const char *choices, span text)
+{
+	span rest = span_str(choices);
+
+	for (int i = 0; rest.p; i++)
+		if (span_eq(span_cut(&rest, '|'), text))
+			return i;
+	return -1;
+}
+
+/* Appends one listening address. */
+static bool address_add(struct conf *c, struct conf_listener *l, span text)
+{
+	struct sockaddr_any a;
+	span *grown;
+
+	if (l->n >= 64 || sock_parse(text, &a) < 0)
+		return false;
+	grown = arena_array(&c->mem, span, l->n + 1);
+	for (size_t i = 0; i < l->n; i++)
+		grown[i] = l->addresses[i];
+	grown[l->n++] = arena_span(&c->mem, text);
+	l->addresses = grown;
+	return true;
+}
+
+int conf_value_set(struct conf *c, const struct conf_option *o, span text,
+		   const struct conf_place *at, struct err_info *info)
+{
+	char expected[160];
+	uint64_t v;
+	usec d;
+	int i;
+
+	switch (o->type) {
+	case CONF_TEXT:
+		*FIELD(c, o, span) = arena_span(&c->mem, text);
+		return 0;
+	case CONF_BOOL:
+		if (span_eq_str(text, "yes") || span_eq_str(text, "true"))
+			*FIELD(c, o, bool) = true;
+		else if (span_eq_str(text, "no") || span_eq_str(text, "false"))
+			*FIELD(c, o, bool) = false;
+		else
+			break;
+		return 0;
+	case CONF_COUNT:
+		if (!span_u64(text, o->max, &v) || v < o->min)
+			break;
+		*FIELD(c, o, uint32_t) = (uint32_t)v;
+		return 0;
+	case CONF_SIZE:
+		if (!size_parse(text, &v) || v < o->min || v > o->max)
+			break;
+		*FIELD(c, o, uint64_t) = v;
+		return 0;
+	case CONF_DURATION:
+		if (clock_parse_duration(text, &d) < 0 || d < (usec)o->min * USEC_SEC ||
+		    d > (usec)o->max * USEC_SEC)
+			break;
+		*FIELD(c, o, usec) = d;
+		return 0;
+	case CONF_CHOICE:
+		i = choice_index(o->choices, text);
+		if (i < 0)
+			break;
+		*FIELD(c, o, int) = i;
+		return 0;
+	case CONF_ADDRESSES:
+		if (!address_add(c, FIELD(c, o, struct conf_listener), text))
+			break;
+		return 0;
+	case CONF_CERTS:
+		break;
+	}
+	conf_expected(o, expected, sizeof expected);
+	return conf_fail(info, at, "%s: expected %s", o->name, expected);
+}
+
+int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf *b)
+{
+	char text[64];
+	span choice;
+	int i;
+
+	switch (o->type) {
+	case CONF_TEXT:
+		buf_put_char(b, '"');
+		buf_put_escaped(b, *FIELD_CONST(c, o, span), 4096);
+		return buf_put_char(b, '"');
+	case CONF_BOOL:
+		return buf_put_str(b, *FIELD_CONST(c, o, bool) ? "yes" : "no");
+	case CONF_COUNT:
+		return buf_put_u64(b, *FIELD_CONST(c, o, uint32_t));
+	case CONF_SIZE:
+		size_text(*FIELD_CONST(c, o, uint64_t), text, sizeof text);
+		return buf_put_str(b, text);
+	case CONF_DURATION:
+		clock_format_duration(*FIELD_CONST(c, o, usec), text, sizeof text);
+		return buf_put_str(b, text);
+	case CONF_CHOICE:
+		choice = span_str(o->choices);
+		for (i = *FIELD_CONST(c, o, int); i > 0; i--)
+			span_cut(&choice, '|');
+		return buf_put_span(b, span_cut(&choice, '|'));
+	case CONF_ADDRESSES: {
+		const struct conf_listener *l = FIELD_CONST(c, o, struct conf_listener);
+
+		buf_put_char(b, '[');
+		for (size_t n = 0; n < l->n; n++) {
+			buf_put_str(b, n ? ", \"" : "\"");
+			buf_put_span(b, l->addresses[n]);
+			buf_put_char(b, '"');
+		}
+		return buf_put_char(b, ']');
+	}
+	case CONF_CERTS:
+		buf_put_char(b, '[');
+		for (size_t n = 0; n < c->n_certs; n++) {
+			buf_put_str(b, n ? ", {chain: \"" : "{chain: \"");
+			buf_put_escaped(b, c->certs[n].chain_file, 4096);
+			buf_put_str(b, "\", key: \"");
+			buf_put_escaped(b, c->certs[n].key_file, 4096);
+			buf_put_str(b, "\"}");
+		}
+		return buf_put_char(b, ']');
+	}
+	return ERR_INTERNAL;
+}
