@@ -1,0 +1,230 @@
+/* Settling a lease: expiry, notifications (RFC 3464), the timeline. */
+#include "mail/mail_int.h"
+
+#include <stdio.h>
+
+#include "format/dsn.h"
+#include "format/header.h"
+
+#define DSN_FULL_MAX (64u * 1024) /* larger originals come back as their header only */
+#define DSN_MAX	     (1024u * 1024)
+
+struct settle {
+	struct core_env *env;
+	const struct queue_lease *lease;
+	struct queue_result *results;
+	size_t n;
+	struct arena *mem;
+	struct event_list *events;
+};
+
+static const struct queue_rcpt *rcpt_of(const struct settle *s, int64_t row)
+{
+	for (size_t i = 0; i < s->lease->n_rcpts; i++)
+		if (s->lease->rcpts[i].row == row)
+			return &s->lease->rcpts[i];
+	return NULL;
+}
+
+/* A deferral past the lifetime is a failure, in the words of the last attempt. */
+static void expire(struct settle *s)
+{
+	if (!queue_expired(s->env->queue, s->lease, clock_wall()))
+		return;
+	for (size_t i = 0; i < s->n; i++) {
+		struct queue_result *r = &s->results[i];
+
+		if (r->outcome != OUTCOME_DEFERRED)
+			continue;
+		r->outcome = OUTCOME_FAILED;
+		r->reply = span_str(arena_printf(
+			s->mem, "given up after too long a time; the last answer was: %.*s",
+			(int)MIN(r->reply.n, (size_t)2000), r->reply.p ? r->reply.p : ""));
+		if (!r->status[0])
+			snprintf(r->status, sizeof r->status, "4.4.7");
+	}
+}
+
+static bool owes_report(const struct settle *s, const struct queue_result *r)
+{
+	const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
+
+	if (r->outcome != OUTCOME_FAILED || !rcpt || s->lease->is_dsn || !s->lease->sender.n)
+		return false;
+	return !rcpt->notify || (rcpt->notify & RCPT_NOTIFY_FAILURE);
+}
+
+/* The part of the original that goes back. */
+static int read_original(struct settle *s, bool full, struct buf *b)
+{
+	int e = queue_body_read(s->env->queue, s->lease, 0, DSN_FULL_MAX, b);
+
+	if (e >= 0 && !full)
+		buf_truncate(b, header_size(buf_span(b)));
+	return e;
+}
+
+static void fill_rcpt(struct settle *s, const struct queue_result *r, struct dsn_rcpt *d)
+{
+	const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
+	span host = r->remote;
+
+	*d = (struct dsn_rcpt){ .original = rcpt->original,
+				.final = rcpt->address,
+				.action = DSN_FAILED,
+				.remote_mta = span_cut(&host, '['),
+				.diagnostic = r->reply,
+				.last_attempt = clock_wall() };
+	snprintf(d->status, sizeof d->status, "%s", r->status[0] ? r->status : "5.0.0");
+}
+
+/* The report that S's failures owe, as a queue message; false if none is owed or can go anywhere.
+ */
+static bool make_report(struct settle *s, struct queue_message_in *ret, struct buf *body,
+			struct id *ret_id)
+{
+	struct dsn_rcpt *list = arena_array(s->mem, struct dsn_rcpt, s->n);
+	_cleanup_(buf_donep) struct buf original = BUF_INIT(DSN_FULL_MAX);
+	struct conf *conf;
+	struct mail_route *routes;
+	struct address sender;
+	struct queue_rcpt_in *to;
+	size_t n = 0, n_routes, k = 0;
+	char id[ID_TEXT];
+	bool full;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (owes_report(s, &s->results[i]))
+			fill_rcpt(s, &s->results[i], &list[n++]);
+	if (!n ||
+	    address_parse(s->lease->sender, ADDRESS_ALLOW_UTF8, s->mem, &sender) != ADDRESS_OK)
+		return false;
+	mail_route(s->env, &sender, true, s->mem, &routes, &n_routes);
+	to = arena_array(s->mem, struct queue_rcpt_in, n_routes);
+	for (size_t i = 0; i < n_routes; i++)
+		if (routes[i].kind != MAIL_ROUTE_REFUSED)
+			to[k++] = (struct queue_rcpt_in){ .address = address_text(
+								  &routes[i].address, s->mem),
+							  .route = routes[i].route,
+							  .notify = RCPT_NOTIFY_NEVER };
+	if (!k) {
+		mail_step(s->events, "bounce.undeliverable", "to", s->lease->sender);
+		return false;
+	}
+	full = s->lease->size <= DSN_FULL_MAX &&
+	       (s->lease->ret_full || s->lease->size <= DSN_FULL_MAX / 2);
+	if (read_original(s, full, &original) < 0)
+		full = false;
+	*ret_id = id_new();
+	id_format(ret_id, id);
+	conf = s->env->conf(s->env);
+	struct dsn_report report = { .reporting_mta = arena_span(s->mem, conf->hostname),
+				     .from = span_str(arena_printf(s->mem, "MAILER-DAEMON@%.*s",
+								   SPAN_FMT(conf->hostname))),
+				     .to = s->lease->sender,
+				     .envelope_id = s->lease->envid,
+				     .message_id = span_str(arena_printf(s->mem, "<%s@%.*s>", id,
+									 SPAN_FMT(conf->hostname))),
+				     .arrival = s->lease->accepted_at,
+				     .now = clock_wall(),
+				     .rcpts = list,
+				     .n_rcpts = n,
+				     .original = buf_span(&original),
+				     .full = full,
+				     .utf8 = s->lease->smtputf8 };
+	conf_unref(conf);
+	buf_init(body, DSN_MAX);
+	if (dsn_compose(body, &report) < 0)
+		return false;
+	*ret = (struct queue_message_in){ .id = *ret_id,
+					  .sender = SPAN_NULL,
+					  .body = buf_span(body),
+					  .spool_fd = -1,
+					  .size = body->n,
+					  .smtputf8 = s->lease->smtputf8,
+					  .is_dsn = true,
+					  .rcpts = to,
+					  .n_rcpts = k };
+	return true;
+}
+
+/* One step per recipient, and the counters. */
+static void note(struct settle *s, bool reported, const struct id *dsn_id)
+{
+	static const char *const name[] = { [OUTCOME_DELIVERED] = "rcpt.delivered",
+					    [OUTCOME_FAILED] = "rcpt.failed",
+					    [OUTCOME_DEFERRED] = "rcpt.deferred",
+					    [OUTCOME_RELEASED] = "rcpt.released" };
+	span keys[64];
+	size_t n_keys = 0;
+	char id[ID_TEXT];
+
+	for (size_t i = 0; i < s->n; i++) {
+		const struct queue_result *r = &s->results[i];
+		const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
+		struct event *e;
+
+		if (!rcpt || r->outcome == OUTCOME_RELEASED)
+			continue;
+		e = event_add(s->events, name[r->outcome]);
+		event_span(e, "to", rcpt->address, s->mem);
+		event_str(e, "status", r->status, s->mem);
+		event_span(e, "reply", span_sub(r->reply, 0, 1000), s->mem);
+		if (r->remote.n)
+			event_span(e, "remote", r->remote, s->mem);
+		event_u64(e, "attempt", rcpt->attempts + 1, s->mem);
+		if (r->outcome == OUTCOME_DELIVERED && !span_eq_str(s->lease->route, "local"))
+			count_add(COUNT_DELIVERED_REMOTE, 1);
+		if (r->outcome == OUTCOME_DEFERRED)
+			count_add(COUNT_DEFERRED, 1);
+		if (n_keys < ARRAY_LEN(keys))
+			keys[n_keys++] = rcpt->address;
+	}
+	if (reported) {
+		id_format(dsn_id, id);
+		mail_step(s->events, "bounce.queued", "id", span_str(id));
+		count_add(COUNT_BOUNCED, 1);
+	}
+	events_append(s->env->events, &s->lease->id, s->events, keys, n_keys);
+}
+
+/* The report's own journey begins where the failed one ends. */
+static void note_report(struct settle *s, const struct id *dsn_id)
+{
+	struct event_list l;
+	char id[ID_TEXT];
+	span key = s->lease->sender;
+
+	event_list_init(&l, s->mem);
+	id_format(&s->lease->id, id);
+	struct event *e = event_add(&l, "bounce.created");
+	event_str(e, "for", id, s->mem);
+	event_span(e, "to", key, s->mem);
+	events_append(s->env->events, dsn_id, &l, &key, 1);
+}
+
+int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_result *results,
+		size_t n, struct event_list *events)
+{
+	_cleanup_(buf_donep) struct buf body = BUF_INIT(0);
+	struct settle s = { .env = env,
+			    .lease = l,
+			    .results = results,
+			    .n = n,
+			    .mem = events->mem,
+			    .events = events };
+	struct queue_message_in report;
+	struct id dsn_id = { 0 };
+	bool reported;
+	int e;
+
+	expire(&s);
+	reported = make_report(&s, &report, &body, &dsn_id);
+	e = queue_settle(env->queue, l, results, n, reported ? &report : NULL, s.mem);
+	if (e < 0)
+		return e;
+	note(&s, reported, &dsn_id);
+	if (reported)
+		note_report(&s, &dsn_id);
+	return 0;
+}

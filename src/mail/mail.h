@@ -1,0 +1,103 @@
+/* mail: the use cases over directory, store, queue and events: route, receive, submit, deliver,
+ * bounce. Plain blocking code for core's workers.  Protocol rooms call this; nothing here knows a
+ * protocol's framing, but the answers are SMTP replies since every way in ends in one. */
+#pragma once
+
+#include "format/address.h"
+#include "format/check.h"
+#include "mail/env.h"
+
+/* An answer to the peer: 250/2.1.5, 550/5.1.1, ...  TEXT is one line, harmless. */
+struct mail_verdict {
+	unsigned code;
+	const char *enhanced; /* literal */
+	span text;	      /* in the transaction's arena, or literal */
+};
+
+/* --- routing: what happens to an envelope recipient (RFC 5321 3.6, 7.1) --- */
+enum mail_route_kind { MAIL_ROUTE_LOCAL, MAIL_ROUTE_REMOTE, MAIL_ROUTE_REFUSED };
+struct mail_route {
+	enum mail_route_kind kind;
+	struct address address; /* final address after alias expansion */
+	span route;		/* queue route: "local" or "smtp:domain" */
+	char account_id[ACCOUNT_ID_LEN + 1];
+	struct mail_verdict refusal; /* REFUSED */
+};
+/* AUTHENTICATED: may relay.  Expands aliases (depth and count limited, loops cut); results in MEM.
+ */
+int mail_route(struct core_env *env, const struct address *rcpt, bool authenticated,
+	       struct arena *mem, struct mail_route **ret, size_t *ret_n);
+
+/* --- a transaction as SMTP builds it up --- */
+struct mail_rcpt {
+	struct address address;
+	span original;	 /* ORCPT, decoded, or empty */
+	unsigned notify; /* RCPT_NOTIFY_* */
+	struct mail_route *routes;
+	size_t n_routes;
+	struct mail_rcpt *next;
+};
+struct mail_transaction {
+	struct id id;	  /* made at MAIL; shown in the reply and Received */
+	struct arena mem; /* lives from MAIL to the end of the transaction */
+	struct event_list events;
+	struct address sender;
+	uint64_t declared_size;
+	bool smtputf8, body_8bit, ret_full;
+	span envid;
+	struct mail_rcpt *rcpts, **rcpts_tail;
+	unsigned n_rcpts;
+	/* who brought it */
+	struct sockaddr_any peer;
+	span helo, peer_name; /* peer_name: verified reverse name, or empty */
+	bool esmtp, tls;
+	span tls_text; /* "TLSv1.3 TLS_AES_256_GCM_SHA384" */
+	bool submission, authenticated;
+	struct directory_account account; /* authenticated */
+	/* the body: in memory, or a spool file once it passed the inline limit */
+	struct buf body;
+	int spool_fd;
+	uint64_t body_size;
+	struct message_scan scan;
+};
+struct mail_transaction *mail_transaction_new(void);
+void mail_transaction_free(struct mail_transaction *t); /* NULL is fine */
+/* Adds a piece of the body (LANE_SPOOL once it spilled).  ERR_TOOBIG (552 5.3.4), ERR_FULL
+ * (452 4.3.1), ERR_IO. */
+int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, uint64_t max_size);
+/* MAIL FROM of an authenticated account: may it use SENDER?  (submission; 5.7.1 naming the address)
+ */
+bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
+			 const struct address *sender, struct mail_verdict *ret);
+/* Takes the whole message: checks (loop, defects, submission rules), trace header, then one
+ * account's commit or the queue.  A 2xx verdict means it is on disk.  Writes the timeline record.
+ */
+void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret);
+
+/* --- from the queue --- */
+/* Local recipients of a lease: stores each with its delivery key, settles, bounces.  Blocking job
+ * (LANE_DELIVERY). */
+void mail_deliver_local(struct core_env *env, const struct queue_lease *l);
+/* Settles a lease with RESULTS: turns expired deferrals into failures, composes the DSN that is
+ * owed (never for a DSN or an empty reverse-path), records events.  For both local and remote
+ * delivery. */
+int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_result *results,
+		size_t n, struct event_list *events);
+/* Drops delivery keys of queue rows that are gone (Q4); maintenance lane. */
+void mail_drop_keys(struct core_env *env);
+
+/* --- poison: jobs note what they are about to parse, in memory that survives a crash of core ---
+ */
+enum poison_stage { POISON_SMTP = 1, POISON_RECEIVE, POISON_DELIVER, POISON_IMAP, POISON_STORE };
+struct poison;
+/* MEM: the shared page (4 KiB, from parent), or NULL: a private one.  What a dead predecessor left
+ * in it becomes the set of suspects. */
+struct poison *poison_open(void *mem);
+void poison_close(struct poison *p);
+/* True: these bytes crashed a job before; do not parse them.  Else notes them until poison_leave.
+ */
+bool poison_enter(struct poison *p, enum poison_stage stage, span bytes, int *ret_slot);
+void poison_leave(struct poison *p, int slot);
+/* Parent, when core ended without a fault (killed, stopped): what was in flight is not suspect. */
+void poison_forgive(void *mem);
+#define POISON_PAGE 4096

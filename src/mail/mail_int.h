@@ -1,0 +1,30 @@
+/* Inside mail/. */
+#pragma once
+
+#include "mail/mail.h"
+
+/* Header fields that we put above the message (RFC 5321 4.4).  B gets whole CRLF lines. */
+struct trace_in {
+	const struct mail_transaction *t;
+	span hostname;
+	usec now;
+	const struct address *only_rcpt; /* for "for <>": the one recipient, or NULL */
+};
+int trace_received_put(struct buf *b, const struct trace_in *in);
+/* Return-Path and Delivered-To: only where the message reaches its mailbox. */
+int trace_delivery_put(struct buf *b, span reverse_path, span delivered_to);
+
+/* Submission rules over the header (RFC 6409 6, 8): refusal, or the fields that are missing
+ * appended to B. False: *RET says why. */
+bool submit_check(struct core_env *env, struct mail_transaction *t, span header,
+		  const struct message_facts *facts, const struct conf *conf, struct buf *b,
+		  struct mail_verdict *ret);
+
+/* The verdict for a failed store or queue call. */
+struct mail_verdict verdict_of_error(int err);
+
+/* Notes a step of T with one text field. */
+void mail_step(struct event_list *l, const char *name, const char *key, span value);
+
+/* Has the message a Delivered-To field with ADDRESS (a forwarding loop)? */
+bool trace_loops(span header, span address);

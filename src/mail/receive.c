@@ -1,0 +1,304 @@
+/* Taking a whole message: checks, trace fields, then one account's commit or the queue.
+ *
+ * A message goes straight into its mailbox only if its whole durable effect is one commit in one
+ * account; anything else is one commit of the whole envelope to the queue.  Either way the verdict
+ * is 2xx only after that commit was synced. */
+#include "mail/mail_int.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "format/header.h"
+#include "sys/file.h"
+
+#define PREFIX_MAX (16u * 1024)
+
+struct receive {
+	struct core_env *env;
+	struct mail_transaction *t;
+	struct conf *conf;
+	struct message_facts facts;
+	bool opaque;
+	struct mail_route **finals; /* deduplicated final recipients */
+	struct mail_rcpt **of;	    /* the envelope recipient each came from */
+	size_t n;
+	struct buf prefix;
+};
+
+static bool refuse(struct mail_verdict *ret, unsigned code, const char *enhanced, span text)
+{
+	*ret = (struct mail_verdict){ code, enhanced, text };
+	return false;
+}
+
+/* Defects that no store or peer may see (RFC 5321 2.3.8); long lines are carried. */
+static bool check_defects(struct receive *r, struct mail_verdict *ret)
+{
+	unsigned d;
+
+	message_scan_end(&r->t->scan);
+	d = r->t->scan.defects;
+	if (d & MESSAGE_NUL)
+		return refuse(ret, 550, "5.6.0", SPAN("the message contains a NUL byte"));
+	if (d & MESSAGE_BARE_CR)
+		return refuse(ret, 550, "5.6.0", SPAN("the message contains a bare CR"));
+	if (d & MESSAGE_BARE_LF)
+		return refuse(ret, 550, "5.6.0", SPAN("the message contains a bare LF"));
+	r->t->body_8bit |= (d & (MESSAGE_8BIT_BODY | MESSAGE_8BIT_HEADER)) != 0;
+	return true;
+}
+
+static bool check_header(struct receive *r, struct mail_verdict *ret)
+{
+	struct mail_transaction *t = r->t;
+	int slot;
+
+	/* Only the beginning of a large message is in memory; its header must end there. */
+	if (poison_enter(r->env->poison, POISON_RECEIVE, buf_span(&t->body), &slot)) {
+		r->opaque = true;
+		mail_step(&t->events, "mail.poison", "stage", SPAN("receive"));
+		return true;
+	}
+	message_check(buf_span(&t->body), &r->facts);
+	poison_leave(r->env->poison, slot);
+	if (r->facts.received > r->conf->max_received) {
+		count_add(COUNT_LOOPS, 1);
+		return refuse(ret, 554, "5.4.6", SPAN("too many hops, this message is in a loop"));
+	}
+	return true;
+}
+
+/* The final recipients of all envelope recipients, each once. */
+static void gather(struct receive *r)
+{
+	struct mail_transaction *t = r->t;
+	size_t cap = 0;
+
+	for (struct mail_rcpt *m = t->rcpts; m; m = m->next)
+		cap += m->n_routes;
+	r->finals = arena_array(&t->mem, struct mail_route *, cap + 1);
+	r->of = arena_array(&t->mem, struct mail_rcpt *, cap + 1);
+	for (struct mail_rcpt *m = t->rcpts; m; m = m->next) {
+		for (size_t i = 0; i < m->n_routes; i++) {
+			struct mail_route *x = &m->routes[i];
+			size_t k;
+
+			if (x->kind == MAIL_ROUTE_REFUSED)
+				continue;
+			for (k = 0; k < r->n; k++)
+				if (span_ieq(r->finals[k]->address.local, x->address.local) &&
+				    span_ieq(r->finals[k]->address.domain, x->address.domain))
+					break;
+			if (k < r->n)
+				continue;
+			r->finals[r->n] = x;
+			r->of[r->n++] = m;
+		}
+	}
+}
+
+/* Everything that stands above the message as received. */
+static bool make_prefix(struct receive *r, struct mail_verdict *ret)
+{
+	struct mail_transaction *t = r->t;
+	struct trace_in in = { .t = t,
+			       .hostname = r->conf->hostname,
+			       .now = clock_wall(),
+			       .only_rcpt = t->n_rcpts == 1 ? &t->rcpts->address : NULL };
+
+	buf_init(&r->prefix, PREFIX_MAX);
+	trace_received_put(&r->prefix, &in);
+	if (t->submission && !r->opaque &&
+	    !submit_check(r->env, t, span_sub(buf_span(&t->body), 0, r->facts.header_size),
+			  &r->facts, r->conf, &r->prefix, ret))
+		return false;
+	if (r->prefix.failed)
+		return refuse(ret, 451, "4.3.0", SPAN("the trace header became too long"));
+	return true;
+}
+
+/* Prefix, head and tail as one file; the result is a spool fd. */
+static int assemble_file(struct receive *r, span first, uint64_t *ret_size)
+{
+	_cleanup_(close_fdp) int fd = file_spool_open(r->env->spool_dir);
+	off_t from = 0;
+	int e;
+
+	if (fd < 0)
+		return STEAL_FD(&fd);
+	if ((e = file_write_all(fd, first)) < 0 ||
+	    (e = file_write_all(fd, buf_span(&r->prefix))) < 0 ||
+	    (e = file_write_all(fd, buf_span(&r->t->body))) < 0)
+		return e;
+	for (;;) {
+		ssize_t n = copy_file_range(r->t->spool_fd, &from, fd, NULL, 1 << 20, 0);
+
+		if (n == 0)
+			break;
+		if (n < 0)
+			return err_from_errno(errno);
+	}
+	*ret_size = first.n + r->prefix.n + r->t->body_size;
+	return STEAL_FD(&fd);
+}
+
+/* The same in memory. */
+static int assemble_memory(struct receive *r, span first, struct buf *b)
+{
+	buf_init(b, first.n + r->prefix.n + r->t->body.n);
+	buf_put_span(b, first);
+	buf_put_span(b, buf_span(&r->prefix));
+	return buf_put_span(b, buf_span(&r->t->body));
+}
+
+static int store_direct(struct receive *r, const struct mail_route *to)
+{
+	_cleanup_(account_putp) struct account *a = NULL;
+	_cleanup_(buf_donep) struct buf first = BUF_INIT(2048), whole = BUF_INIT(0);
+	_cleanup_(close_fdp) int fd = -1;
+	struct store_message m = { .spool_fd = -1, .trace = r->t->id, .opaque = r->opaque };
+	struct imap_uid uid;
+	uint32_t validity;
+	int e, slot;
+
+	e = account_get(r->env->store, span_str(to->account_id), &a, NULL);
+	if (e < 0)
+		return e == ERR_NOENT ? ERR_IO : e;
+	trace_delivery_put(&first, address_text(&r->t->sender, &r->t->mem),
+			   address_text(&to->address, &r->t->mem));
+	if (r->t->spool_fd >= 0) {
+		fd = assemble_file(r, buf_span(&first), &m.size);
+		if (fd < 0)
+			return STEAL_FD(&fd);
+		m.spool_fd = fd;
+	} else {
+		e = assemble_memory(r, buf_span(&first), &whole);
+		if (e < 0)
+			return e;
+		m.bytes = buf_span(&whole);
+		m.size = whole.n;
+	}
+	m.opaque |= poison_enter(r->env->poison, POISON_STORE, buf_span(&r->t->body), &slot);
+	e = store_append(a, SPAN("INBOX"), true, &m, &uid, &validity);
+	poison_leave(r->env->poison, slot);
+	if (e < 0)
+		return e;
+	struct event *ev = event_add(&r->t->events, "store.append");
+	event_span(ev, "account", address_text(&to->address, &r->t->mem), &r->t->mem);
+	event_str(ev, "mailbox", "INBOX", &r->t->mem);
+	event_u64(ev, "uid", uid.v, &r->t->mem);
+	count_add(COUNT_DELIVERED_LOCAL, 1);
+	return 0;
+}
+
+static int enqueue(struct receive *r)
+{
+	struct mail_transaction *t = r->t;
+	_cleanup_(buf_donep) struct buf whole = BUF_INIT(0);
+	_cleanup_(close_fdp) int fd = -1;
+	struct queue_rcpt_in *rcpts = arena_array(&t->mem, struct queue_rcpt_in, r->n);
+	struct queue_message_in m = { .id = t->id,
+				      .sender = address_text(&t->sender, &t->mem),
+				      .spool_fd = -1,
+				      .smtputf8 = t->smtputf8,
+				      .body_8bit = t->body_8bit,
+				      .ret_full = t->ret_full,
+				      .envid = t->envid,
+				      .account_id = t->authenticated ? span_str(t->account.id)
+								     : SPAN_NULL,
+				      .rcpts = rcpts,
+				      .n_rcpts = r->n };
+	int e;
+
+	for (size_t i = 0; i < r->n; i++)
+		rcpts[i] = (struct queue_rcpt_in){ .address = address_text(&r->finals[i]->address,
+									   &t->mem),
+						   .route = r->finals[i]->route,
+						   .original = r->of[i]->original,
+						   .notify = r->of[i]->notify };
+	if (t->spool_fd >= 0) {
+		fd = assemble_file(r, SPAN_NULL, &m.size);
+		if (fd < 0)
+			return STEAL_FD(&fd);
+		m.spool_fd = fd;
+	} else {
+		e = assemble_memory(r, SPAN_NULL, &whole);
+		if (e < 0)
+			return e;
+		m.body = buf_span(&whole);
+		m.size = whole.n;
+	}
+	e = queue_accept(r->env->queue, &m);
+	if (e == 0)
+		event_u64(event_add(&t->events, "queue.accept"), "recipients", r->n, &t->mem);
+	return e;
+}
+
+/* Straight into the mailbox where that is the whole effect; a mailbox that cannot take it now is
+ * the queue's business, except where the account itself is the reason. */
+static int commit(struct receive *r)
+{
+	int e;
+
+	if (r->n == 1 && r->finals[0]->kind == MAIL_ROUTE_LOCAL) {
+		e = store_direct(r, r->finals[0]);
+		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL)
+			return e;
+		event_str(event_add(&r->t->events, "store.deferred"), "why", err_text(e),
+			  &r->t->mem);
+	}
+	return enqueue(r);
+}
+
+static void write_timeline(struct receive *r, const struct mail_verdict *v)
+{
+	struct mail_transaction *t = r->t;
+	span keys[64];
+	size_t n = 0;
+	struct event *ev = event_add(&t->events, v->code < 300 ? "smtp.accepted" : "smtp.refused");
+	char ip[SOCK_TEXT];
+
+	sock_ip_text(&t->peer, ip);
+	event_str(ev, "peer", ip, &t->mem);
+	event_span(ev, "helo", span_sub(t->helo, 0, 255), &t->mem);
+	event_span(ev, "from", address_text(&t->sender, &t->mem), &t->mem);
+	event_u64(ev, "size", t->body_size, &t->mem);
+	if (t->tls)
+		event_span(ev, "tls", t->tls_text, &t->mem);
+	if (t->authenticated)
+		event_span(ev, "account", t->account.address, &t->mem);
+	event_u64(ev, "code", v->code, &t->mem);
+	event_str(ev, "status", v->enhanced, &t->mem);
+	event_span(ev, "text", v->text, &t->mem);
+	keys[n++] = address_text(&t->sender, &t->mem);
+	for (struct mail_rcpt *m = t->rcpts; m && n < ARRAY_LEN(keys) - 1; m = m->next)
+		keys[n++] = address_text(&m->address, &t->mem);
+	if (r->facts.message_id_value.n && r->facts.message_id_value.n < 1000)
+		keys[n++] = r->facts.message_id_value;
+	events_append(r->env->events, &t->id, &t->events, keys, n);
+}
+
+void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret)
+{
+	struct receive r = { .env = env, .t = t, .conf = env->conf(env) };
+	char id[ID_TEXT];
+	int e = 0;
+
+	gather(&r);
+	if (check_defects(&r, ret) && check_header(&r, ret) && make_prefix(&r, ret)) {
+		e = r.n ? commit(&r) : ERR_NOENT;
+		id_format(&t->id, id);
+		if (e == 0)
+			*ret = (struct mail_verdict){
+				250, "2.0.0", span_str(arena_printf(&t->mem, "accepted as %s", id))
+			};
+		else if (e == ERR_NOENT)
+			*ret = (struct mail_verdict){ 554, "5.5.1", SPAN("no valid recipients") };
+		else
+			*ret = verdict_of_error(e);
+	}
+	count_add(ret->code < 300 ? COUNT_SMTP_ACCEPTED : COUNT_SMTP_REJECTED, 1);
+	write_timeline(&r, ret);
+	buf_done(&r.prefix);
+	conf_unref(r.conf);
+}

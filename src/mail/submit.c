@@ -1,0 +1,100 @@
+/* Submission rules (RFC 6409): who may say what he is, and what is missing in the header. */
+#include "mail/mail_int.h"
+
+#include "format/header.h"
+
+#define FROM_MAX 100 /* addresses of a From field that are checked */
+
+static enum conf_from policy_of(struct core_env *env, const struct directory_account *a,
+				const struct conf *conf, struct arena *mem)
+{
+	struct directory_domain d;
+	span domain = a->address;
+	enum from_policy p = a->from;
+
+	span_cut(&domain, '@');
+	if (p == FROM_DEFAULT && directory_domain_get(env->directory, domain, mem, &d) == 0)
+		p = d.from;
+	if (p == FROM_DEFAULT)
+		return (enum conf_from)conf->submission_from;
+	return p == FROM_ANY ? CONF_FROM_ANY : CONF_FROM_OWNED;
+}
+
+bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
+			 const struct address *sender, struct mail_verdict *ret)
+{
+	/* The null reverse-path is for notifications, which a client may send too (read receipts).
+	 */
+	if (address_is_null(sender) || directory_owns(env->directory, span_str(a->id), sender))
+		return true;
+	*ret = (struct mail_verdict){ 550, "5.7.1",
+				      SPAN("the sender address is not one of yours") };
+	return false;
+}
+
+/* The refusal names the first From address that is not owned. */
+static bool from_owned(struct core_env *env, struct mail_transaction *t, span from,
+		       struct mail_verdict *ret)
+{
+	struct mailbox_address *list = arena_array(&t->mem, struct mailbox_address, FROM_MAX);
+	size_t n = address_list_parse(from, &t->mem, list, FROM_MAX, NULL), seen = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct address a = { .local = list[i].local, .domain = list[i].domain };
+
+		if (list[i].kind != MAILBOX_ADDR)
+			continue;
+		seen++;
+		if (directory_owns(env->directory, span_str(t->account.id), &a))
+			continue;
+		_cleanup_(buf_donep) struct buf shown = BUF_INIT(600);
+		buf_put_str(&shown, "the From address <");
+		buf_put_escaped(&shown, address_text(&a, &t->mem), 256);
+		buf_put_str(&shown, "> is not one of yours");
+		*ret = (struct mail_verdict){ 550, "5.7.1", arena_span(&t->mem, buf_span(&shown)) };
+		return false;
+	}
+	if (seen)
+		return true;
+	*ret = (struct mail_verdict){ 550, "5.7.1",
+				      SPAN("the From field names no address of yours") };
+	return false;
+}
+
+bool submit_check(struct core_env *env, struct mail_transaction *t, span header,
+		  const struct message_facts *facts, const struct conf *conf, struct buf *b,
+		  struct mail_verdict *ret)
+{
+	char id[ID_TEXT];
+	span domain;
+
+	(void)header;
+	if (facts->from > 1) {
+		*ret = (struct mail_verdict){ 550, "5.6.0",
+					      SPAN("the message has two From fields") };
+		return false;
+	}
+	if (facts->from && policy_of(env, &t->account, conf, &t->mem) == CONF_FROM_OWNED &&
+	    !from_owned(env, t, facts->from_value, ret))
+		return false;
+	if (!facts->from) {
+		buf_put_str(b, "From: ");
+		if (address_is_null(&t->sender))
+			buf_put_span(b, t->account.address);
+		else
+			address_put(b, &t->sender);
+		buf_put_str(b, "\r\n");
+	}
+	if (!facts->date) {
+		buf_put_str(b, "Date: ");
+		date_put(b, clock_wall(), 0);
+		buf_put_str(b, "\r\n");
+	}
+	if (!facts->message_id) {
+		domain = t->account.address;
+		span_cut(&domain, '@');
+		id_format(&t->id, id);
+		buf_printf(b, "Message-ID: <%s@%.*s>\r\n", id, SPAN_FMT(domain));
+	}
+	return true;
+}
