@@ -1,0 +1,160 @@
+#include "queue/queue_int.h"
+
+/* What a read error holds a group back, so that a sick shard is not asked in a tight loop. */
+static const usec sick_delay = 60 * USEC_SEC;
+/* Less than this between the wall and the monotonic clock is slewing, not a jump. */
+static const usec jump = 60 * USEC_SEC;
+
+static int read_message(struct db_tx *tx, const struct message *m, struct arena *mem,
+			struct queue_lease *l)
+{
+	struct db_stmt *s = db_sql(
+		tx, "SELECT sender, envid, size, flags, accepted_at FROM message WHERE row = ?");
+	db_bind(s, "i", m->row);
+	int r = db_step(s);
+	if (r <= 0)
+		return r;
+	int64_t flags = db_col_i64(s, 3);
+	l->sender = arena_span(mem, db_col_span(s, 0));
+	l->envid = arena_span(mem, db_col_span(s, 1));
+	l->size = (uint64_t)db_col_i64(s, 2);
+	l->smtputf8 = flags & FLAG_SMTPUTF8;
+	l->body_8bit = flags & FLAG_8BIT;
+	l->is_dsn = flags & FLAG_DSN;
+	l->ret_full = flags & FLAG_RET_FULL;
+	l->accepted_at = db_col_i64(s, 4);
+	db_reset(s);
+	return 1;
+}
+
+static int read_rcpt(struct db_tx *tx, int64_t row, struct arena *mem, struct queue_rcpt *ret)
+{
+	struct db_stmt *s = db_sql(
+		tx, "SELECT address, original, key, attempts, notify, reply FROM recipient"
+		    " WHERE row = ? AND state = 0");
+	db_bind(s, "i", row);
+	int r = db_step(s);
+	if (r <= 0)
+		return r;
+	span key = db_col_span(s, 2);
+	*ret = (struct queue_rcpt){ .row = row,
+				    .address = arena_span(mem, db_col_span(s, 0)),
+				    .original = arena_span(mem, db_col_span(s, 1)),
+				    .attempts = (unsigned)db_col_i64(s, 3),
+				    .notify = (unsigned)db_col_i64(s, 4),
+				    .last_reply = arena_span(mem, db_col_span(s, 5)) };
+	memcpy(ret->key, key.p, MIN(key.n, sizeof(ret->key)));
+	db_reset(s);
+	return 1;
+}
+
+/* Reads what the leased group G stands for; nobody else touches G meanwhile.  0: its rows are gone.
+ */
+static int read_lease(struct queue *q, const struct group *g, struct arena *mem,
+		      struct queue_lease *ret)
+{
+	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
+	struct queue_lease l = { .lease_id = g->lease,
+				 .id = g->m->id,
+				 .shard = g->m->shard,
+				 .message_row = g->m->row,
+				 .route = arena_span(mem, g->route->text) };
+	int r = db_read_begin(q->shard[l.shard].db, &tx);
+	if (r >= 0)
+		r = read_message(tx, g->m, mem, &l);
+	if (r <= 0)
+		return r;
+	l.rcpts = arena_array(mem, struct queue_rcpt, g->n);
+	for (uint32_t i = 0; i < g->n; i++) {
+		r = read_rcpt(tx, g->rows[i], mem, &l.rcpts[l.n_rcpts]);
+		if (r < 0)
+			return r;
+		l.n_rcpts += (size_t)r;
+	}
+	if (l.n_rcpts == 0)
+		return 0;
+	*ret = l;
+	return 1;
+}
+
+/* 1 leased, 0 nothing there, or an error; then the group waits again (or is gone, if its rows are).
+ */
+static int take(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret)
+{
+	usec lifetime = q->conf.lifetime;
+	schedule_lease(q, g);
+	pthread_mutex_unlock(&q->lock);
+	int r = read_lease(q, g, mem, ret);
+	if (r > 0)
+		ret->expires_at = ret->accepted_at + lifetime;
+	pthread_mutex_lock(&q->lock);
+	if (r == 0)
+		schedule_remove(q, g);
+	else if (r < 0)
+		schedule_unlease(q, g, clock_wall() + sick_delay);
+	return r;
+}
+
+static void notice_jump(struct queue *q, usec now)
+{
+	usec diff = now - clock_mono(), moved = diff - q->wall_minus_mono;
+	if (moved > jump || moved < -jump) {
+		q->wall_minus_mono = diff;
+		schedule_clamp(q, now);
+	}
+}
+
+int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, usec *ret_next)
+{
+	int r = 0;
+	usec next = 0;
+	pthread_mutex_lock(&q->lock);
+	while (r == 0) {
+		usec now = clock_wall();
+		notice_jump(q, now);
+		if (q->due.n == 0 || q->due.v[0]->due > now) {
+			next = q->due.n ? q->due.v[0]->due : 0;
+			q->told = next;
+			q->armed = true;
+			break;
+		}
+		r = take(q, q->due.v[0], mem, ret);
+	}
+	pthread_mutex_unlock(&q->lock);
+	if (r == 0)
+		*ret_next = next;
+	return r;
+}
+
+int queue_lease_route(struct queue *q, span route, struct arena *mem, struct queue_lease *ret)
+{
+	int r = 0;
+	pthread_mutex_lock(&q->lock);
+	while (r == 0) {
+		struct route *at = map_get(q->routes, route);
+		if (!at || at->heap.n == 0 || at->heap.v[0]->due > clock_wall())
+			break;
+		r = take(q, at->heap.v[0], mem, ret);
+	}
+	pthread_mutex_unlock(&q->lock);
+	return r;
+}
+
+void queue_release(struct queue *q, const struct queue_lease *l)
+{
+	pthread_mutex_lock(&q->lock);
+	struct group *g = idmap_get(q->leases, l->lease_id);
+	if (g)
+		schedule_unlease(q, g, g->due);
+	schedule_unlock(q);
+}
+
+bool queue_expired(const struct queue *q, const struct queue_lease *l, usec now)
+{
+	if (now <= l->expires_at)
+		return false;
+	for (size_t i = 0; i < l->n_rcpts; i++)
+		if (l->rcpts[i].attempts == 0)
+			return false;
+	return true;
+}

@@ -1,0 +1,147 @@
+#include "queue/queue_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sys/file.h"
+
+static char *join(const char *dir, const char *name)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(4096);
+	buf_put_str(&b, dir);
+	buf_put_char(&b, '/');
+	buf_put_str(&b, name);
+	return xstrdup(buf_cstr(&b));
+}
+
+/* The number of shards is a property of the queue on disk: a recipient in 7.db must be found even
+ * if the configuration now says four. */
+static int settle_shards(struct queue *q, struct err_info *info)
+{
+	_cleanup_(freep) char *path = join(q->dir, "shards");
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(16);
+	uint64_t n;
+	int r = file_read(path, 16, &b);
+	if (r == ERR_NOENT) {
+		if (q->conf.shards < 1 || q->conf.shards > SHARDS_MAX)
+			return err_set(info, ERR_INVAL, "a queue has 1 to %d shards", SHARDS_MAX);
+		buf_printf(&b, "%u\n", q->conf.shards);
+		r = file_replace(path, buf_span(&b), 0600);
+	}
+	if (r < 0)
+		return err_set(info, r, "the queue's number of shards: %s", err_text(r));
+	if (!span_u64(span_trim(buf_span(&b)), SHARDS_MAX, &n) || n == 0)
+		return err_set(info, ERR_CORRUPT, "the queue's number of shards is not readable");
+	q->n_shards = (unsigned)n;
+	return 0;
+}
+
+static int open_all(struct queue *q, struct err_info *info)
+{
+	int r = file_mkdirs(q->blobs);
+	if (r < 0)
+		return err_set(info, r, "the queue's directory: %s", err_text(r));
+	r = settle_shards(q, info);
+	for (unsigned i = 0; r >= 0 && i < q->n_shards; i++)
+		r = queue_open_shard(q, i, info);
+	return r;
+}
+
+int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info)
+{
+	struct queue *q = xcalloc(1, sizeof(*q));
+	q->conf = *conf;
+	q->dir = xstrdup(conf->dir);
+	q->blobs = join(conf->dir, "blobs");
+	q->conf.dir = q->dir;
+	q->messages = idmap_new();
+	q->leases = idmap_new();
+	q->routes = map_new();
+	q->armed = true;
+	q->wall_minus_mono = clock_wall() - clock_mono();
+	pthread_mutex_init(&q->lock, NULL);
+	int r = open_all(q, info);
+	if (r >= 0)
+		r = queue_sweep(q);
+	if (r < 0) {
+		if (info && !info->code)
+			err_set(info, r, "the queue's blobs: %s", err_text(r));
+		queue_close(q);
+		return r;
+	}
+	schedule_clamp(q, clock_wall());
+	*ret = q;
+	return 0;
+}
+
+void queue_close(struct queue *q)
+{
+	if (!q)
+		return;
+	for (unsigned i = 0; i < q->n_shards; i++)
+		db_close(q->shard[i].db);
+	schedule_free(q);
+	pthread_mutex_destroy(&q->lock);
+	free(q->dir);
+	free(q->blobs);
+	free(q);
+}
+
+void queue_set_conf(struct queue *q, const struct queue_conf *conf)
+{
+	pthread_mutex_lock(&q->lock);
+	struct queue_conf old = q->conf;
+	q->conf = *conf;
+	q->conf.dir = old.dir;
+	q->conf.shards = old.shards;
+	q->conf.inline_max = old.inline_max;
+	pthread_mutex_unlock(&q->lock);
+	queue_clock_changed(q);
+}
+
+void queue_on_due(struct queue *q, void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&q->lock);
+	q->on_due = fn;
+	q->on_due_arg = arg;
+	pthread_mutex_unlock(&q->lock);
+}
+
+void queue_clock_changed(struct queue *q)
+{
+	usec now = clock_wall();
+	pthread_mutex_lock(&q->lock);
+	q->wall_minus_mono = now - clock_mono();
+	schedule_clamp(q, now);
+	/* What waits for the time that was told must ask again: times mean something else now. */
+	if (q->due.n)
+		q->told = 0;
+	schedule_unlock(q);
+}
+
+void queue_stats(struct queue *q, uint64_t *ret_messages, uint64_t *ret_rcpts, uint64_t *ret_leased)
+{
+	pthread_mutex_lock(&q->lock);
+	*ret_messages = idmap_count(q->messages);
+	*ret_rcpts = q->n_rcpts;
+	*ret_leased = q->n_leased;
+	pthread_mutex_unlock(&q->lock);
+}
+
+usec queue_backoff(const struct queue_conf *c, unsigned attempts, uint64_t random)
+{
+	usec delay = MAX(c->retry_first, USEC_SEC), cap = MAX(c->retry_max, delay);
+	unsigned factor = MAX(c->retry_factor_percent, 100u);
+	for (unsigned i = 1; i < attempts && delay < cap; i++) {
+		/* In two steps, so that no factor can overflow: delay < cap, and the quotient is
+		 * small. */
+		usec more = delay / 100 * (usec)factor;
+		if (more <= delay)
+			break;
+		delay = more;
+	}
+	delay = MIN(delay, cap);
+	usec jitter = delay / 100 * (usec)MIN(c->jitter_percent, 99u);
+	return jitter ? delay - jitter + (usec)(random % (2 * (uint64_t)jitter + 1)) : delay;
+}

@@ -1,0 +1,157 @@
+/* queue: accepted messages that wait, in N shard databases DATA/queue/N.db plus DATA/queue/blobs/.
+ *
+ * Invariants
+ *  Q1  queue_accept() returns 0 only after the whole envelope and the body are on disk (one commit of one
+ *      shard; a large body is a blob that was synced and named before, with its directory).
+ *  Q2  Each recipient is in exactly one state: WAITING, LEASED (memory only: after a crash it is
+ *      WAITING again), DONE, FAILED.  DONE and FAILED rows leave with their message.
+ *  Q3  A recipient's delivery key is random, made at accept, and never changes: the store uses it to
+ *      keep a repeated local delivery from making a second copy.
+ *  Q4  A message row leaves when no recipient waits and no DSN is owed; then its blob; then, elsewhere,
+ *      the delivery keys.  The keys of removed rows stay listed until queue_key_done().
+ *  Q5  A recipient's next attempt is a wall time; the schedule in memory is rebuilt from the rows.
+ *  Q6  A DSN that a message owes is accepted into the queue in the same commit that marks it reported
+ *      (same shard), so it is sent once.
+ *
+ * Transitions (function, failpoint)
+ *   body -> blob in place          queue_accept   queue.blob.before_link, queue.blob.after_link
+ *   -> WAITING                     queue_accept   queue.accept.before_commit, queue.accept.after_commit
+ *   WAITING -> LEASED              queue_lease    (memory)
+ *   LEASED -> DONE                 queue_settle   queue.settle.before_commit, queue.settle.after_commit
+ *   LEASED -> WAITING later        queue_settle   (same)
+ *   LEASED -> FAILED, DSN accepted queue_settle   (same)
+ *   message leaves                 queue_settle   queue.remove.before_unlink
+ *   key dropped                    queue_key_done queue.key.after_commit
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/id.h"
+
+struct queue;
+struct queue_conf {
+	const char *dir;      /* DATA/queue */
+	unsigned shards;      /* 1..64; fixed when the queue was made */
+	size_t inline_max;
+	/* Retry schedule: first delay, factor, cap, lifetime, jitter in percent. */
+	usec retry_first, retry_max, lifetime, warn_after;
+	unsigned retry_factor_percent, jitter_percent;
+};
+/* Rebuilds the schedule from the shards.  ERR_BUSY, ERR_VERSION, ... */
+int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info);
+void queue_close(struct queue *q);
+/* Removes blobs older than a day without a row and forgets old `once` keys.  queue_open does it too. */
+int queue_sweep(struct queue *q);
+void queue_set_conf(struct queue *q, const struct queue_conf *conf); /* schedule values only (reload) */
+
+enum { RCPT_NOTIFY_NEVER = 1, RCPT_NOTIFY_SUCCESS = 2, RCPT_NOTIFY_FAILURE = 4, RCPT_NOTIFY_DELAY = 8 };
+
+struct queue_rcpt_in {
+	span address;          /* envelope text form */
+	span route;            /* routing result that groups deliveries: "local" or "smtp:domain" or "smtp:[host]:port" */
+	span original;         /* ORCPT or empty */
+	unsigned notify;       /* 0: default (FAILURE | DELAY) */
+	usec not_before;       /* wall; 0: at once */
+};
+struct queue_message_in {
+	struct id id;
+	span sender;           /* reverse-path text, empty for <> */
+	span body;             /* or SPOOL_FD */
+	int spool_fd;
+	uint64_t size;
+	bool smtputf8, body_8bit, is_dsn, ret_full;
+	span envid;
+	span account_id;       /* submitter's, or empty */
+	span once;             /* empty, or a key (account, outbox id): a second accept with it answers 0 and does nothing */
+	const struct queue_rcpt_in *rcpts;
+	size_t n_rcpts;
+};
+/* Q1.  The body is BODY if its pointer is set, else SPOOL_FD's content if SIZE > 0 (read by position; the fd stays the
+ * caller's).  At least one recipient.  Keys of `once` are kept for 30 days.  ERR_INVAL, ERR_FULL, ERR_SYNC, ERR_IO. */
+int queue_accept(struct queue *q, const struct queue_message_in *m) _must_check_;
+
+/* --- delivering --- */
+struct queue_rcpt {
+	int64_t row;
+	span address, original;
+	uint8_t key[16];
+	unsigned attempts, notify;
+	span last_reply;
+};
+/* Recipients of one message with the same route, that are due together. */
+struct queue_lease {
+	uint64_t lease_id;
+	struct id id;
+	unsigned shard;
+	int64_t message_row;
+	span sender, route, envid;
+	uint64_t size;
+	usec accepted_at, expires_at;
+	bool smtputf8, body_8bit, is_dsn, ret_full;
+	struct queue_rcpt *rcpts;
+	size_t n_rcpts;
+};
+/* The next due lease, oldest due first; results in MEM.  1: leased; 0: nothing is due (*RET_NEXT: when to ask again,
+ * wall, 0 = nothing waits).  Never blocks long; no table scan. */
+int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, usec *ret_next);
+/* Like queue_lease, but only for ROUTE (to fill an open connection). */
+int queue_lease_route(struct queue *q, span route, struct arena *mem, struct queue_lease *ret);
+/* Called (any thread; must only post) when something became due earlier than was told by queue_lease. */
+void queue_on_due(struct queue *q, void (*fn)(void *arg), void *arg);
+/* Bytes [from, from+n) of the body. */
+int queue_body_read(struct queue *q, const struct queue_lease *l, uint64_t from, uint64_t n, struct buf *b);
+/* Read-only fd of the body if it is a blob, else ERR_NOENT. */
+int queue_body_fd(struct queue *q, const struct queue_lease *l);
+
+enum rcpt_outcome { OUTCOME_DELIVERED, OUTCOME_FAILED, OUTCOME_DEFERRED, OUTCOME_RELEASED /* not tried: due again at once or at NOT_BEFORE */ };
+struct queue_result {
+	int64_t row;
+	enum rcpt_outcome outcome;
+	span reply;       /* "550 5.1.1 ..." text kept for people */
+	char status[12];  /* enhanced code */
+	span remote;      /* host[ip] or empty */
+	usec not_before;  /* DEFERRED: 0 = by the schedule */
+};
+/* Settles all recipients of a lease in one commit; DSN (may be NULL) is accepted in the same commit (Q6).
+ * Deferred recipients past their lifetime are turned into failures by the caller beforehand
+ * (queue_expired): a bounce needs the text of its failure.  Recipients of the lease that R does not name
+ * are released.  The keys of local recipients (route "local" or "local:...") whose rows are gone come out of
+ * queue_keys_take().  On an error the lease stays: settle again later, or queue_release().
+ * ERR_NOENT: no such lease; ERR_INVAL: a row that is not the lease's; those of queue_accept. */
+int queue_settle(struct queue *q, const struct queue_lease *l, const struct queue_result *r, size_t n, const struct queue_message_in *dsn,
+		 struct arena *mem) _must_check_;
+void queue_release(struct queue *q, const struct queue_lease *l); /* gives back untried (shutdown) */
+/* True if the lifetime is over and every recipient of L was tried at least once before this lease, so that
+ * a clock that jumped ahead bounces nothing untried.  Ask after the attempt of this lease has failed. */
+bool queue_expired(const struct queue *q, const struct queue_lease *l, usec now);
+/* When the next attempt after ATTEMPTS failures is due, with jitter. */
+usec queue_backoff(const struct queue_conf *c, unsigned attempts, uint64_t random);
+
+/* Delivery keys of rows that are gone (Q4): take up to N, drop them in the accounts, then tell. */
+struct queue_key { unsigned shard; int64_t row; uint8_t key[16]; span address; };
+int queue_keys_take(struct queue *q, size_t max, struct arena *mem, struct queue_key **ret, size_t *n);
+int queue_key_done(struct queue *q, const struct queue_key *k, size_t n);
+
+/* --- for people --- */
+/* All fields that are set must match; FROM, TO and DOMAIN (of the recipient) without regard to case.  A filter
+ * without any field matches nothing unless ANY is set.  `held`: the next attempt is a time that somebody asked for. */
+struct queue_filter { span id, from, to, domain; bool any; };
+struct queue_entry {
+	struct id id;
+	span sender, account_id;
+	uint64_t size;
+	usec accepted_at;
+	struct queue_entry_rcpt { span address, route, last_reply, status; unsigned attempts; usec next_attempt; bool leased, held; } *rcpts;
+	size_t n_rcpts;
+};
+/* Entries that match, at most MAX, oldest first, after AFTER (NULL: from the start). */
+int queue_list(struct queue *q, const struct queue_filter *f, const struct id *after, size_t max, struct arena *mem, struct queue_entry **ret, size_t *n);
+/* Both count recipients, and leave those alone that are leased at the moment. */
+int queue_retry(struct queue *q, const struct queue_filter *f, size_t *ret_count);  /* due now */
+int queue_drop(struct queue *q, const struct queue_filter *f, size_t *ret_count);   /* without a DSN */
+void queue_stats(struct queue *q, uint64_t *ret_messages, uint64_t *ret_rcpts, uint64_t *ret_leased);
+/* The wall clock jumped (lab) or time-outs changed: look at the schedule again. */
+void queue_clock_changed(struct queue *q);

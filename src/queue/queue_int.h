@@ -1,0 +1,134 @@
+/* Inside the queue room.
+ *
+ * Memory holds only what finds the next delivery: per waiting (message, route, due time) one
+ * `group` with its recipients' row numbers, in two heaps (all groups; those of its route).
+ * Everything else is read from the shard when a group is leased.  One mutex guards it all; it is
+ * never held while a database or a file is touched. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "db/db.h"
+#include "queue/queue.h"
+
+enum { SHARDS_MAX = 64, BLOB_NAME = 24 };
+/* Columns of the schema. */
+enum { FLAG_SMTPUTF8 = 1, FLAG_8BIT = 2, FLAG_DSN = 4, FLAG_RET_FULL = 8 }; /* message.flags */
+enum { STATE_WAITING, STATE_DONE, STATE_FAILED };			    /* recipient.state */
+
+/* Row numbers are given out from memory, so that none is used twice while a lease may still name
+ * it. */
+struct shard {
+	unsigned no;
+	struct db *db;
+	_Atomic int64_t last_message, last_rcpt;
+	_Atomic int64_t n_keys; /* rows of gone_key */
+};
+
+struct group;
+struct heap {
+	struct group **v;
+	uint32_t n, cap;
+	uint8_t which; /* index of group.at that is this heap's */
+};
+enum { HEAP_ALL, HEAP_ROUTE };
+
+struct route {
+	span text; /* owned */
+	struct heap heap;
+	uint32_t refs; /* groups, leased ones too */
+};
+
+struct message {
+	struct id id;
+	int64_t row;
+	unsigned shard;
+	struct group *groups; /* waiting and leased */
+};
+
+struct group {
+	struct message *m;
+	struct route *route;
+	struct group *next; /* of the message */
+	usec due;	    /* wall */
+	uint64_t lease;	    /* 0: waits, and is in both heaps */
+	uint32_t at[2];
+	uint32_t n;
+	bool fixed; /* due was asked for by the caller, not made by the schedule */
+	int64_t rows[];
+};
+
+struct queue {
+	struct queue_conf conf; /* lock */
+	char *dir, *blobs;
+	struct shard shard[SHARDS_MAX];
+	unsigned n_shards;
+
+	pthread_mutex_t lock;
+	struct heap due;
+	struct idmap *messages; /* message_name() */
+	struct map *routes;
+	struct idmap *leases; /* lease id -> group */
+	uint64_t last_lease, n_rcpts, n_leased;
+
+	/* What queue_lease told last: somebody will look at the schedule at `told` (0: never). */
+	bool armed;
+	usec told;
+	void (*on_due)(void *arg);
+	void *on_due_arg;
+	usec wall_minus_mono; /* to see that the wall clock jumped */
+};
+
+extern const struct db_schema queue_schema;
+int queue_open_shard(struct queue *q, unsigned no, struct err_info *info);
+static inline uint64_t message_name(unsigned shard, int64_t row)
+{
+	return (uint64_t)row << 6 | shard;
+}
+
+/* --- schedule.c: the lock is held --- */
+/* A waiting group of a message that may be new to memory. */
+struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, const struct id *id,
+			   span route, usec due, bool fixed, const int64_t *rows, size_t n);
+void schedule_lease(struct queue *q, struct group *g);
+void schedule_unlease(struct queue *q, struct group *g, usec due);
+void schedule_move(struct queue *q, struct group *g, usec due); /* of a waiting group */
+/* Takes ROW out of a waiting group; an empty group goes. */
+void schedule_take_row(struct queue *q, struct group *g, int64_t row);
+void schedule_remove(struct queue *q, struct group *g);
+struct group *schedule_find(struct queue *q, unsigned shard, int64_t message, int64_t row);
+void schedule_clamp(struct queue *q, usec now);
+void schedule_free(struct queue *q);
+/* Unlocks, then calls the hook if something became due before the time that was told. */
+void schedule_unlock(struct queue *q);
+
+/* --- accept.c: one message on its way into a shard --- */
+struct insert {
+	const struct queue_message_in *m;
+	struct shard *s;
+	int64_t row, first_rcpt;
+	usec at;
+	uint64_t size;
+	char blob[BLOB_NAME]; /* empty: the body is inline */
+	span body;
+	uint8_t (*keys)[16];
+	uint32_t *order; /* recipients by route and time */
+};
+/* Puts a large body in place.  M and MEM live until the end. */
+int insert_prepare(struct queue *q, struct shard *s, const struct queue_message_in *m,
+		   struct arena *mem, struct insert *ret);
+int insert_write(struct db_tx *tx, const struct insert *in);
+void insert_schedule(struct queue *q,
+		     const struct insert *in); /* after the commit; the lock is held */
+void insert_abandon(struct queue *q, const struct insert *in, int err);
+
+/* --- settle.c --- */
+/* Within a write: if nothing of MESSAGE waits any more its rows go, their keys are listed (Q4), and
+ * *RET_BLOB (BLOB_NAME bytes) names the file to remove.  1: it left. */
+int message_leave(struct db_tx *tx, int64_t message, char *ret_blob, int64_t *ret_keys);
+
+/* --- body.c --- */
+char *blob_path(const struct queue *q, const char *name); /* the caller frees */
+void blob_remove(struct queue *q, const char *name);

@@ -1,0 +1,134 @@
+#include "queue/queue_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A lease is memory only: on disk its recipients are WAITING.  The body has its own table so that
+ * listings do not read past it.  `once` are the keys of transfers that may be repeated. */
+static const struct db_migration steps[] = {
+	{ .version = 1,
+	  .oldest_writer = 1,
+	  .sql = "CREATE TABLE message(row INTEGER PRIMARY KEY, id BLOB NOT NULL, sender TEXT NOT "
+		 "NULL,"
+		 " account TEXT NOT NULL, envid TEXT NOT NULL, size INTEGER NOT NULL, flags "
+		 "INTEGER NOT NULL,"
+		 " accepted_at INTEGER NOT NULL, blob TEXT);"
+		 "CREATE INDEX message_id ON message(id);"
+		 "CREATE INDEX message_blob ON message(blob) WHERE blob IS NOT NULL;"
+		 "CREATE TABLE body(message INTEGER PRIMARY KEY, data BLOB NOT NULL);"
+		 "CREATE TABLE recipient(row INTEGER PRIMARY KEY, message INTEGER NOT NULL, "
+		 "address TEXT NOT NULL,"
+		 " route TEXT NOT NULL, original TEXT NOT NULL, notify INTEGER NOT NULL, key BLOB "
+		 "NOT NULL,"
+		 " state INTEGER NOT NULL, attempts INTEGER NOT NULL, next_at INTEGER NOT NULL,"
+		 " fixed INTEGER NOT NULL, reply TEXT NOT NULL DEFAULT '', status TEXT NOT NULL "
+		 "DEFAULT '',"
+		 " remote TEXT NOT NULL DEFAULT '');"
+		 "CREATE INDEX recipient_message ON recipient(message);"
+		 "CREATE TABLE gone_key(row INTEGER PRIMARY KEY, key BLOB NOT NULL, address TEXT "
+		 "NOT NULL);"
+		 "CREATE TABLE once(key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;" },
+};
+
+const struct db_schema queue_schema = { .name = "queue",
+					.steps = steps,
+					.n_steps = ARRAY_LEN(steps) };
+
+static int load_counters(struct shard *s, struct db_tx *tx)
+{
+	int64_t message = 0, rcpt = 0, key = 0, n_keys = 0;
+	int r = db_get_i64(tx, &message, "SELECT ifnull(max(row), 0) FROM message", "");
+	if (r >= 0)
+		r = db_get_i64(tx, &rcpt, "SELECT ifnull(max(row), 0) FROM recipient", "");
+	if (r >= 0)
+		r = db_get_i64(tx, &key, "SELECT ifnull(max(row), 0) FROM gone_key", "");
+	if (r >= 0)
+		r = db_get_i64(tx, &n_keys, "SELECT count(*) FROM gone_key", "");
+	if (r < 0)
+		return r;
+	s->last_message = message;
+	s->last_rcpt = MAX(rcpt, key); /* gone_key keeps the recipient's number */
+	s->n_keys = n_keys;
+	return 0;
+}
+
+/* Rows of one group follow each other in the order of the query. */
+struct run {
+	int64_t message;
+	struct id id;
+	char *route;
+	size_t route_n;
+	usec due;
+	bool fixed;
+	int64_t *rows;
+	size_t n, cap;
+};
+
+static void flush_run(struct queue *q, unsigned shard, struct run *run)
+{
+	if (run->n)
+		schedule_add(q, shard, run->message, &run->id, span_of(run->route, run->route_n),
+			     run->due, run->fixed, run->rows, run->n);
+	run->n = 0;
+}
+
+static void load_row(struct queue *q, unsigned shard, struct db_stmt *st, struct run *run)
+{
+	int64_t message = db_col_i64(st, 0);
+	span id = db_col_span(st, 1), route = db_col_span(st, 3);
+	usec due = db_col_i64(st, 4);
+	bool fixed = db_col_i64(st, 5) != 0;
+	if (!run->n || message != run->message || due != run->due || fixed != run->fixed ||
+	    !span_eq(route, span_of(run->route, run->route_n))) {
+		flush_run(q, shard, run);
+		run->message = message;
+		memcpy(run->id.b, id.p, MIN(id.n, sizeof(run->id.b)));
+		free(run->route);
+		run->route = span_dup(route);
+		run->route_n = route.n;
+		run->due = due;
+		run->fixed = fixed;
+	}
+	if (run->n == run->cap) {
+		run->cap = run->cap ? run->cap * 2 : 16;
+		run->rows = xrealloc(run->rows, run->cap * sizeof(*run->rows));
+	}
+	run->rows[run->n++] = db_col_i64(st, 2);
+}
+
+static int load_schedule(struct queue *q, struct shard *s, struct db_tx *tx)
+{
+	struct run run = { 0 };
+	struct db_stmt *st = db_sql(
+		tx, "SELECT m.row, m.id, r.row, r.route, r.next_at, r.fixed"
+		    " FROM recipient r JOIN message m ON m.row = r.message WHERE r.state = 0"
+		    " ORDER BY r.message, r.route, r.next_at, r.fixed");
+	int r;
+	while ((r = db_step(st)) > 0)
+		load_row(q, s->no, st, &run);
+	flush_run(q, s->no, &run);
+	free(run.route);
+	free(run.rows);
+	return r;
+}
+
+int queue_open_shard(struct queue *q, unsigned no, struct err_info *info)
+{
+	struct shard *s = &q->shard[no];
+	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
+	char name[16];
+	_cleanup_(buf_donep) struct buf path = BUF_INIT(4096);
+	snprintf(name, sizeof(name), "/%u.db", no);
+	buf_put_str(&path, q->dir);
+	buf_put_str(&path, name);
+	s->no = no;
+	int r = db_open(buf_cstr(&path), &queue_schema, DB_CREATE, &s->db, info);
+	if (r < 0)
+		return r;
+	r = db_read_begin(s->db, &tx);
+	if (r >= 0)
+		r = load_counters(s, tx);
+	if (r >= 0)
+		r = load_schedule(q, s, tx);
+	return r < 0 ? err_set(info, r, "queue shard %u cannot be read: %s", no, err_text(r)) : 0;
+}
