@@ -123,14 +123,19 @@ char *arena_strdup(struct arena *a, const char *z)
 
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
-	va_list ap, again;
+	char small[256];
+	va_list ap;
 	va_start(ap, fmt);
-	va_copy(again, ap);
-	int n = vsnprintf(NULL, 0, fmt, ap);
+	int n = vsnprintf(small, sizeof(small), fmt, ap);
+	va_end(ap);
 	assert(n >= 0);
 	char *z = arena_alloc(a, (size_t)n + 1);
-	vsnprintf(z, (size_t)n + 1, fmt, again);
-	va_end(again);
+	if ((size_t)n < sizeof(small)) {
+		memcpy(z, small, (size_t)n);
+		return z;
+	}
+	va_start(ap, fmt);
+	vsnprintf(z, (size_t)n + 1, fmt, ap);
 	va_end(ap);
 	return z;
 }

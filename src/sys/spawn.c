@@ -59,8 +59,14 @@ pid_t spawn_role(const char *role, int control_fd, struct err_info *info)
 	return err_set(info, err_from_errno(e), "%s: exec: %s", role, strerror(e));
 }
 
-static int find_user(const char *user, uid_t *ret_uid, gid_t *ret_gid, struct err_info *info)
+int spawn_find_user(const char *user, uid_t *ret_uid, gid_t *ret_gid, struct err_info *info)
 {
+	uint64_t number;
+	if (span_u64(span_str(user), UINT32_MAX - 1, &number)) {
+		*ret_uid = (uid_t)number;
+		*ret_gid = (gid_t)number;
+		return 0;
+	}
 	const size_t size = 64 * 1024;
 	_cleanup_(freep) char *space = xmalloc(size);
 	struct passwd pw, *found = NULL;
@@ -79,7 +85,7 @@ int spawn_drop(const char *user, struct err_info *info)
 		return 0;
 	uid_t uid = (uid_t)-1;
 	gid_t gid = (gid_t)-1;
-	int r = find_user(user, &uid, &gid, info);
+	int r = spawn_find_user(user, &uid, &gid, info);
 	if (r < 0)
 		return r;
 	/* A change of credentials clears the parent-death signal: put it back. */

@@ -8,6 +8,8 @@
 /* Re-execs /proc/self/exe as `postrider -x ROLE` with CONTROL_FD as fd 3 and nothing else open but
  * 0-2; new process group; PR_SET_PDEATHSIG so that no role outlives the parent.  Returns the pid. */
 pid_t spawn_role(const char *role, int control_fd, struct err_info *info);
+/* uid and gid of USER, a name or a number (which is then both).  ERR_NOENT. */
+int spawn_find_user(const char *user, uid_t *ret_uid, gid_t *ret_gid, struct err_info *info);
 /* Changes to USER's uid/gid (all groups dropped); a no-op when not root.  ERR_NOENT if no such user. */
 int spawn_drop(const char *user, struct err_info *info);
 
