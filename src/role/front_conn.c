@@ -1,0 +1,631 @@
+/* The life of one connection: reading, driving the wire, talking to core, ending.
+ *
+ *     accept --> HANDSHAKE --> PARKED <--> AT_CORE <--> DRAINING
+ *                    ^                        |
+ *                    +------- STARTTLS <------+         any --> CLOSING --> LINGER --> DEAD
+ *
+ * No function here frees a connection: conn_kill() leaves it DEAD, and it is freed in a later
+ * round, so callers up the stack may still look at its state. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "role/front_int.h"
+#include "role/wires.h"
+
+/* Reads of one connection in one round. */
+#define READ_ROUNDS 4
+
+static void conn_io(void *arg, unsigned events);
+static void conn_timeout(void *arg);
+
+/* ------------------------------------------------------------------ birth */
+
+static void greet(struct conn *c)
+{
+	struct buf *reply = &c->loop->reply;
+	buf_reset(reply);
+	c->wire_open = true;
+	c->state = CONN_PARKED;
+	c->ops->open(c->wire, &c->env, reply);
+	conn_write(c, buf_span(reply));
+}
+
+/* One block: the connection, the wire's state, the peer's address as text. */
+static struct conn *conn_alloc(const struct wire_ops *ops, const struct sockaddr_any *peer)
+{
+	char ip[SOCK_TEXT];
+	sock_ip_text(peer, ip);
+	size_t align = _Alignof(max_align_t);
+	size_t wire_at = (sizeof(struct conn) + align - 1) & ~(align - 1);
+	struct conn *c = xcalloc(1, wire_at + ops->size + strlen(ip) + 1);
+	c->wire = (char *)c + wire_at;
+	char *text = (char *)c->wire + ops->size;
+	strcpy(text, ip);
+	c->env.peer_ip = span_str(text);
+	c->ops = ops;
+	return c;
+}
+
+void conn_new(struct front_loop *l, int fd, enum sess_proto proto, bool implicit_tls,
+	      struct front_settings *settings, const struct sockaddr_any *peer,
+	      const struct sockaddr_any *local)
+{
+	struct conn *c = conn_alloc(front_wires[proto], peer);
+	c->loop = l;
+	/* Unique in this process: the loop in the high bits. */
+	c->id = (uint64_t)(l->number + 1) << 48 | ++l->last_id;
+	c->fd = fd;
+	c->settings = settings;
+	c->implicit_tls = implicit_tls;
+	c->peer = *peer;
+	c->local = *local;
+	/* Up to as much again as waits may have been taken but not yet moved away (take_input). */
+	c->in = BUF_INIT(2 * c->ops->input_limit + READ_PIECE);
+	c->env.hostname = settings->conf->hostname;
+	c->env.proto = proto;
+	c->env.tls = implicit_tls;
+	c->env.tls_available = !implicit_tls && settings->tls;
+	c->env.max_size = settings->conf->max_message;
+	idmap_put(l->conns, c->id, c);
+	loop_timer_init(&c->timer, l->loop, conn_timeout, c);
+	c->io = loop_io_add(l->loop, fd, LOOP_READ | LOOP_HUP, conn_io, c);
+	if (implicit_tls) {
+		conn_start_tls(c);
+		return;
+	}
+	greet(c);
+	conn_settle(c);
+}
+
+/* ------------------------------------------------------------------ death */
+
+static void conn_free(struct conn *c)
+{
+	tls_conn_free(c->tls);
+	if (c->wire_open)
+		c->ops->done(c->wire);
+	buf_done(&c->in);
+	rope_done(&c->out);
+	close_fdp(&c->fd);
+	front_limits_leave(&c->loop->front->limits, &c->peer);
+	front_settings_unref(c->settings);
+	free(c);
+}
+
+void conn_bury(struct front_loop *l)
+{
+	while (l->dead) {
+		struct conn *c = l->dead;
+		l->dead = c->next;
+		conn_free(c);
+	}
+}
+
+static void bury_posted(void *arg)
+{
+	conn_bury(arg);
+}
+
+static void to_dead(struct conn *c)
+{
+	struct front_loop *l = c->loop;
+	c->next = l->dead;
+	l->dead = c;
+	if (!c->next)
+		loop_post(l->loop, bury_posted, l);
+}
+
+/* Core hears it once, as the last message of the session. */
+static void tell_closed(struct conn *c, enum sess_why why)
+{
+	const char byte = (char)why;
+	if (c->opened)
+		front_send(c, SESS_CLOSED, span_of(&byte, 1));
+	c->opened = false;
+}
+
+void conn_kill(struct conn *c, enum sess_why why)
+{
+	if (c->state == CONN_DEAD)
+		return;
+	tell_closed(c, why);
+	c->state = CONN_DEAD;
+	loop_timer_stop(&c->timer);
+	loop_io_del(c->io);
+	c->io = NULL;
+	idmap_del(c->loop->conns, c->id);
+	if (!c->in_pool)
+		to_dead(c);
+}
+
+/* Everything has left: our end closes, and the peer gets a moment to read. */
+static void linger(struct conn *c)
+{
+	if (c->tls)
+		tls_shutdown(c->tls);
+	if (c->eof || shutdown(c->fd, SHUT_WR) < 0) {
+		conn_kill(c, SESS_WHY_EOF);
+		return;
+	}
+	c->state = CONN_LINGER;
+	c->timed = TIMED_LINGER;
+	loop_timer_arm(&c->timer, LINGER_TIMEOUT);
+	loop_io_set(c->io, LOOP_READ | LOOP_HUP);
+}
+
+void conn_close(struct conn *c, enum sess_why why)
+{
+	if (c->state >= CONN_CLOSING)
+		return;
+	if (c->in_pool || c->state == CONN_HANDSHAKE) {
+		conn_kill(c, why); /* nothing can be said in the middle of a handshake */
+		return;
+	}
+	tell_closed(c, why);
+	c->state = CONN_CLOSING;
+	buf_done(&c->in);
+	c->in_at = 0;
+	conn_settle(c);
+}
+
+void conn_farewell(struct conn *c, enum sess_why why)
+{
+	struct buf *reply = &c->loop->reply;
+	if (c->state < CONN_CLOSING && c->state != CONN_HANDSHAKE && c->wire_open) {
+		buf_reset(reply);
+		c->ops->farewell(c->wire, why, reply);
+		conn_write(c, buf_span(reply));
+	}
+	conn_close(c, why);
+}
+
+void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings *s,
+		 bool implicit_tls, enum sess_why why)
+{
+	if (!implicit_tls) {
+		_cleanup_(buf_donep) struct buf reply = BUF_INIT(4096);
+		_cleanup_(freep) void *wire = xcalloc(1, ops->size);
+		const struct wire_env env = { .hostname = s->conf->hostname, .proto = ops->proto };
+		ops->open(wire, &env, &reply);
+		buf_reset(&reply); /* not the greeting */
+		ops->farewell(wire, why, &reply);
+		ops->done(wire);
+		send(fd, reply.p, reply.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		shutdown(fd, SHUT_WR);
+	}
+	close(fd);
+}
+
+/* ------------------------------------------------------------------ to core */
+
+static void put_tls(struct conn *c, struct buf *b)
+{
+	struct sess_tls facts;
+	tls_conn_facts(c->tls, &facts);
+	buf_put_le32(b, c->epoch);
+	sess_tls_put(b, &facts);
+}
+
+static void send_tls(struct conn *c)
+{
+	struct buf *b = &c->loop->payload;
+	buf_reset(b);
+	put_tls(c, b);
+	front_send(c, SESS_TLS, buf_span(b));
+}
+
+/* The session begins for core with its first question. */
+static void open_session(struct conn *c)
+{
+	struct buf *b = &c->loop->payload;
+	c->opened = true;
+	buf_reset(b);
+	sess_open_put(b, c->ops->proto, c->implicit_tls, &c->peer, &c->local);
+	front_send(c, SESS_OPEN, buf_span(b));
+	if (c->tls)
+		send_tls(c);
+}
+
+static void ask(struct conn *c, enum sess_type type, const struct wire_out *out)
+{
+	struct front_loop *l = c->loop;
+	if (!l->core) {
+		conn_farewell(c, SESS_WHY_CORE);
+		return;
+	}
+	c->state = CONN_AT_CORE;
+	bool first = !c->opened;
+	if (first) { /* OPEN, TLS and the question travel together */
+		channel_cork(l->core);
+		open_session(c);
+	}
+	buf_reset(&l->payload);
+	if (type == SESS_BODY) {
+		sess_body_put(&l->payload, c->epoch, out->body_flags, 0, buf_span(out->body));
+	} else {
+		buf_put_le32(&l->payload, c->epoch);
+		if (type == SESS_INPUT)
+			buf_put_span(&l->payload, buf_span(out->group));
+	}
+	front_send(c, type, buf_span(&l->payload));
+	if (first)
+		channel_uncork(l->core);
+}
+
+/* ------------------------------------------------------------------ input */
+
+static bool may_feed(const struct conn *c)
+{
+	/* A peer that sends commands and reads no answers is not answered for ever. */
+	return c->state == CONN_PARKED && c->out.n <= OUT_LOW;
+}
+
+/* Runs the wire over IN while it only replies; the replies gather, up to a limit. */
+static enum wire_step feed_steps(struct conn *c, span in, size_t *at, struct wire_out *out)
+{
+	enum wire_step step = WIRE_REPLY;
+	while (step == WIRE_REPLY && out->reply->n <= OUT_LOW) {
+		size_t used = 0;
+		buf_reset(out->group);
+		buf_reset(out->body);
+		out->body_flags = 0;
+		step = c->ops->feed(c->wire, span_from(in, *at), &used, out);
+		*at += used;
+		if (step != WIRE_MORE)
+			c->progress = PROGRESS; /* a step proves life */
+	}
+	return step;
+}
+
+/* Shows IN to the wire until it waits; returns the bytes taken. */
+static size_t feed(struct conn *c, span in)
+{
+	struct front_loop *l = c->loop;
+	struct wire_out out = { .reply = &l->reply, .group = &l->group, .body = &l->body };
+	size_t at = 0;
+	enum wire_step step;
+	do {
+		buf_reset(&l->reply);
+		step = feed_steps(c, in, &at, &out);
+		conn_write(c, buf_span(&l->reply));
+	} while (step == WIRE_REPLY && may_feed(c));
+	if (c->state != CONN_PARKED)
+		return at;
+	if (l->group.failed || l->body.failed) /* the wire's own limits are smaller */
+		conn_farewell(c, SESS_WHY_ABUSE);
+	else if (step == WIRE_FORWARD)
+		ask(c, SESS_INPUT, &out);
+	else if (step == WIRE_BODY)
+		ask(c, SESS_BODY, &out);
+	else if (step == WIRE_CLOSE)
+		conn_close(c, out.why);
+	return at;
+}
+
+/* Input is what was kept, then FRESH (which may be empty). */
+static void take_input(struct conn *c, span fresh)
+{
+	bool direct = c->in.n == c->in_at;
+	if (!direct && buf_put_span(&c->in, fresh) < 0) {
+		conn_kill(c, SESS_WHY_ABUSE);
+		return;
+	}
+	span in = direct ? fresh : span_from(buf_span(&c->in), c->in_at);
+	size_t used = may_feed(c) ? feed(c, in) : 0;
+	if (c->state >= CONN_CLOSING)
+		return;
+	if (direct) {
+		buf_put_span(&c->in, span_from(in, used));
+	} else {
+		c->in_at += used;
+		/* Moving the rest only when it is the smaller half keeps the cost linear. */
+		if (c->in_at > c->in.n / 2) {
+			buf_consume(&c->in, c->in_at);
+			c->in_at = 0;
+		}
+	}
+	if (c->in.n == c->in_at) {
+		buf_done(&c->in);
+		c->in_at = 0;
+	}
+}
+
+static size_t waiting(const struct conn *c)
+{
+	return c->in.n - c->in_at;
+}
+
+static bool wants_input(const struct conn *c)
+{
+	return !c->eof && c->state <= CONN_DRAINING && c->state != CONN_HANDSHAKE &&
+	       c->out.n <= OUT_LOW && waiting(c) < c->ops->input_limit;
+}
+
+/* One read.  False when nothing came: the socket is empty, at its end, or broken. */
+static bool read_piece(struct conn *c, span *ret)
+{
+	char *p = c->loop->piece;
+	size_t n = 0;
+	enum tls_result r;
+	if (c->tls) {
+		r = tls_read(c->tls, p, READ_PIECE, &n);
+	} else {
+		ssize_t got;
+		do
+			got = recv(c->fd, p, READ_PIECE, MSG_DONTWAIT);
+		while (got < 0 && errno == EINTR);
+		r = got > 0	      ? TLS_OK
+		    : got == 0	      ? TLS_EOF
+		    : errno == EAGAIN ? TLS_WANT_READ
+				      : TLS_FAILED;
+		n = got > 0 ? (size_t)got : 0;
+	}
+	c->read_wants_write = r == TLS_WANT_WRITE;
+	if (r == TLS_EOF)
+		c->eof = true;
+	if (r == TLS_FAILED)
+		conn_kill(c, SESS_WHY_ERROR);
+	if (r != TLS_OK)
+		return false;
+	c->last_read = clock_mono();
+	c->progress = (uint32_t)MIN(c->progress + n, (size_t)PROGRESS);
+	*ret = span_of(p, n);
+	return true;
+}
+
+static void conn_read(struct conn *c)
+{
+	span fresh;
+	for (int i = 0; i < READ_ROUNDS && wants_input(c); i++) {
+		if (!read_piece(c, &fresh))
+			break;
+		take_input(c, fresh);
+		if (fresh.n < READ_PIECE && !c->tls)
+			break; /* there was no more; epoll tells when there is */
+	}
+	/* What TLS has decrypted already, epoll does not see. */
+	while (c->tls && wants_input(c) && tls_pending(c->tls) && read_piece(c, &fresh))
+		take_input(c, fresh);
+}
+
+/* ------------------------------------------------------------------ what comes next */
+
+void conn_pump(struct conn *c)
+{
+	if (may_feed(c))
+		take_input(c, SPAN_NULL);
+	if (c->tls && wants_input(c) && tls_pending(c->tls))
+		conn_read(c);
+	conn_settle(c);
+}
+
+/* One timer serves all phases; it starts again with the phase and with progress. */
+static void arm(struct conn *c)
+{
+	/* While core works it has its own deadlines. */
+	enum conn_timed timed = c->out.n > 0		  ? TIMED_WRITE
+				: c->state == CONN_PARKED ? TIMED_INPUT
+							  : TIMED_NOTHING;
+	if (timed == c->timed && c->progress < PROGRESS)
+		return;
+	c->timed = timed;
+	c->progress = 0;
+	if (timed == TIMED_NOTHING) {
+		loop_timer_stop(&c->timer);
+	} else if (timed == TIMED_WRITE) {
+		loop_timer_arm(&c->timer, WRITE_TIMEOUT);
+	} else {
+		unsigned wire = c->established ? c->ops->idle_seconds : c->ops->preauth_seconds;
+		loop_timer_arm(&c->timer, (c->idle_seconds ? c->idle_seconds : wire) * USEC_SEC);
+	}
+}
+
+/* What the state itself brings on, without a new event. */
+static void conn_advance(struct conn *c)
+{
+	if (c->state == CONN_DRAINING && c->out.n <= OUT_LOW)
+		ask(c, SESS_DRAINED, NULL);
+	if (!may_feed(c))
+		return;
+	if (waiting(c) >= c->ops->input_limit) /* and the wire still wants more */
+		conn_farewell(c, SESS_WHY_ABUSE);
+	else if (c->eof)
+		conn_close(c, SESS_WHY_EOF);
+}
+
+/* Called at the end of every event: makes interest and timer follow the state. */
+void conn_settle(struct conn *c)
+{
+	conn_advance(c);
+	if (c->in_pool || c->state == CONN_HANDSHAKE || c->state >= CONN_LINGER)
+		return;
+	if (c->out.n == 0 && c->state == CONN_CLOSING) {
+		linger(c);
+		return;
+	}
+	if (c->out.n == 0 && c->state == CONN_STARTTLS) {
+		conn_start_tls(c);
+		return;
+	}
+	unsigned events = wants_input(c) ? LOOP_READ | LOOP_HUP : 0;
+	if (c->out.n > 0 || c->read_wants_write)
+		events |= LOOP_WRITE;
+	loop_io_set(c->io, events);
+	arm(c);
+}
+
+/* Nothing under way, and the peer has been silent for a moment. */
+bool conn_is_idle(const struct conn *c)
+{
+	return c->state == CONN_PARKED && waiting(c) == 0 && c->out.n == 0 &&
+	       clock_mono() - c->last_read > USEC_SEC;
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void discard(struct conn *c)
+{
+	for (int i = 0; i < READ_ROUNDS; i++) {
+		ssize_t n = recv(c->fd, c->loop->piece, READ_PIECE, MSG_DONTWAIT);
+		if (n > 0)
+			continue;
+		if (n == 0 || errno != EAGAIN)
+			conn_kill(c, SESS_WHY_EOF);
+		return;
+	}
+}
+
+static void conn_io(void *arg, unsigned events)
+{
+	struct conn *c = arg;
+	if (c->state == CONN_HANDSHAKE) {
+		conn_handshake_step(c);
+		return;
+	}
+	if (c->state == CONN_LINGER) {
+		discard(c);
+		return;
+	}
+	if (events & LOOP_WRITE) {
+		bool was_long = c->out.n > OUT_LOW;
+		conn_flush(c);
+		if (was_long && may_feed(c))
+			take_input(c, SPAN_NULL);
+	}
+	if (events & (LOOP_READ | LOOP_HUP) || c->read_wants_write)
+		conn_read(c);
+	conn_settle(c);
+}
+
+static void conn_timeout(void *arg)
+{
+	struct conn *c = arg;
+	if (c->state == CONN_PARKED && c->out.n == 0)
+		conn_farewell(c, SESS_WHY_TIMEOUT);
+	else if (c->state == CONN_HANDSHAKE)
+		conn_kill(c, SESS_WHY_TLS);
+	else
+		conn_kill(c, SESS_WHY_TIMEOUT);
+}
+
+void conn_handshake_done(struct conn *c)
+{
+	if (c->state == CONN_DEAD) { /* was killed meanwhile; the pool had it */
+		to_dead(c);
+		return;
+	}
+	switch ((enum tls_result)c->tls_result) {
+	case TLS_OK:
+		break;
+	case TLS_WANT_READ:
+		loop_io_set(c->io, LOOP_READ | LOOP_HUP);
+		return;
+	case TLS_WANT_WRITE:
+		loop_io_set(c->io, LOOP_WRITE | LOOP_HUP);
+		return;
+	default:
+		log_event(LOG_INFO, "front.tls_failed", F_STR("proto", c->ops->name),
+			  F_SPAN("peer", c->env.peer_ip), F_STR("why", tls_conn_error(c->tls)));
+		conn_kill(c, SESS_WHY_TLS);
+		return;
+	}
+	loop_timer_stop(&c->timer);
+	c->timed = TIMED_NOTHING;
+	c->epoch++;
+	c->env.tls = true;
+	c->env.tls_available = false;
+	if (c->wire_open) {
+		c->state = CONN_PARKED;
+		c->established = false;
+		c->idle_seconds = 0;
+		c->ops->tls(c->wire, &c->env);
+		if (c->opened)
+			send_tls(c);
+	} else {
+		greet(c);
+	}
+	conn_read(c);
+	conn_settle(c);
+}
+
+/* ------------------------------------------------------------------ from core */
+
+static void on_park(struct conn *c, span payload)
+{
+	struct wire_park p;
+	if (!sess_park_get(payload, &p)) {
+		conn_farewell(c, SESS_WHY_CORE);
+		return;
+	}
+	bool unasked = p.flags & SESS_PARK_UNASKED;
+	bool drain = p.flags & SESS_PARK_WANT_DRAIN;
+	if (unasked ? c->state != CONN_PARKED || !drain : c->state != CONN_AT_CORE)
+		return;
+	if (!unasked) {
+		p.flags &= ~(SESS_PARK_WANT_DRAIN | SESS_PARK_UNASKED);
+		c->idle_seconds = p.idle_seconds;
+		c->established = c->established || front_established(c->ops->proto, p.flags);
+		c->ops->park(c->wire, &p);
+	}
+	c->progress = PROGRESS;
+	c->state = drain ? CONN_DRAINING : CONN_PARKED;
+	conn_pump(c);
+}
+
+/* Whatever the peer said in clear before our "go ahead" was not said to us (CVE-2011-0411): both
+ * what was read and what waits in the socket. */
+static size_t drop_clear_input(struct conn *c)
+{
+	size_t n = waiting(c);
+	ssize_t got;
+	buf_done(&c->in);
+	c->in_at = 0;
+	for (int i = 0;
+	     i < READ_ROUNDS && (got = recv(c->fd, c->loop->piece, READ_PIECE, MSG_DONTWAIT)) > 0;
+	     i++)
+		n += (size_t)got;
+	return n;
+}
+
+static void on_starttls(struct conn *c, span reply)
+{
+	if (c->state != CONN_AT_CORE)
+		return;
+	if (c->tls) { /* core knows better; a second layer does not exist */
+		conn_farewell(c, SESS_WHY_CORE);
+		return;
+	}
+	size_t dropped = drop_clear_input(c);
+	if (dropped > 0)
+		log_event(LOG_NOTICE, "front.clear_dropped", F_STR("proto", c->ops->name),
+			  F_SPAN("peer", c->env.peer_ip), F_U64("bytes", dropped));
+	conn_write(c, reply);
+	if (c->state != CONN_AT_CORE)
+		return;
+	c->state = CONN_STARTTLS;
+	conn_settle(c);
+}
+
+void conn_core_message(struct conn *c, struct channel_msg *m)
+{
+	switch (m->type) {
+	case SESS_OUTPUT:
+		if (c->state != CONN_HANDSHAKE && c->state != CONN_STARTTLS)
+			conn_write(c, m->payload);
+		conn_settle(c);
+		break;
+	case SESS_PARK:
+		on_park(c, m->payload);
+		break;
+	case SESS_STARTTLS:
+		on_starttls(c, m->payload);
+		break;
+	case SESS_CLOSE:
+		conn_close(c, SESS_WHY_EOF);
+		break;
+	}
+}

@@ -1,0 +1,223 @@
+/* The front role inside: what front*.c share.
+ *
+ * Threads: the role's main thread reads the control channel; N loop threads own the connections (a
+ * connection stays on its loop for life); a few handshake threads run single TLS handshake steps.
+ * A connection is touched by its loop only, except while IN_POOL: then a handshake thread has its
+ * TLS object and socket, and gives them back by loop_post(). */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "conf/conf.h"
+#include "role/control.h"
+#include "sys/channel.h"
+#include "sys/loop.h"
+#include "sys/session.h"
+#include "tls/tls.h"
+
+struct front;
+struct front_loop;
+
+#define FRONT_MAX_LOOPS	    64
+#define FRONT_MAX_LISTENERS 64
+
+#define OUT_MAX	   (8u << 20)  /* bytes waiting for a peer; more closes the session */
+#define OUT_LOW	   (64u << 10) /* below this SESS_DRAINED is sent, above no command is read */
+#define READ_PIECE (16u << 10) /* one read; a whole TLS record, so that none is left half inside \
+				*/
+
+#define HANDSHAKE_TIMEOUT (30 * USEC_SEC)
+#define WRITE_TIMEOUT	  (300 * USEC_SEC)
+#define LINGER_TIMEOUT	  (2 * USEC_SEC)
+#define DRAIN_TIMEOUT	  (10 * USEC_SEC)
+
+/* ------------------------------------------------------------------ settings (front.c) */
+
+/* One configuration with its certificates; immutable, replaced by a reload, kept by the sessions
+ * that began under it. */
+struct front_settings {
+	atomic_int refs;
+	struct conf *conf;
+	struct tls_server *tls; /* NULL: no certificate */
+};
+struct front_settings *front_settings_get(struct front *f); /* a reference to the current one */
+void front_settings_unref(struct front_settings *s);
+
+/* ------------------------------------------------------------------ limits (front_limits.c) */
+
+/* Connections, in all and per address (IPv6: per /64).  Any thread. */
+struct front_limits {
+	pthread_mutex_t lock;
+	struct map *by_ip; /* address bytes -> count */
+	size_t total;
+};
+void front_limits_init(struct front_limits *l);
+void front_limits_done(struct front_limits *l);
+bool front_limits_enter(struct front_limits *l, const struct conf *conf,
+			const struct sockaddr_any *peer);
+void front_limits_leave(struct front_limits *l, const struct sockaddr_any *peer);
+
+/* ------------------------------------------------------------------ the output rope (front_out.c)
+ */
+
+struct chunk;
+struct rope {
+	struct chunk *first, *last;
+	size_t n; /* bytes in all */
+};
+void rope_done(struct rope *r);
+
+/* ------------------------------------------------------------------ connections (front_conn.c) */
+
+enum conn_state {
+	CONN_HANDSHAKE, /* TLS is being settled */
+	CONN_PARKED,	/* the wire reads */
+	CONN_AT_CORE,	/* a question is open at core */
+	CONN_DRAINING,	/* core waits for SESS_DRAINED; nothing is forwarded */
+	CONN_STARTTLS,	/* the reply leaves in clear, then the handshake */
+	CONN_CLOSING,	/* the rope leaves, then the end */
+	CONN_LINGER,	/* our end is closed; lets the peer read the last words before a reset could
+			   eat them */
+	CONN_DEAD,	/* freed at the end of the round, or when the pool gives it back */
+};
+
+enum conn_timed { TIMED_NOTHING, TIMED_INPUT, TIMED_WRITE, TIMED_HANDSHAKE, TIMED_LINGER };
+/* A slow peer proves that it is alive by this much, not by single bytes. */
+#define PROGRESS 1024u
+
+struct conn {
+	struct front_loop *loop;
+	uint64_t id;
+	const struct wire_ops *ops;
+	void *wire;
+	struct front_settings *settings;
+	struct wire_env env;
+	struct tls_conn *tls;
+	struct loop_io *io;
+	struct loop_timer timer;
+	struct buf in; /* bytes the wire has not taken; no memory while empty */
+	size_t in_at;  /* those before were taken */
+	struct rope out;
+	struct conn *next; /* in the handshake queue, or among the dead */
+	usec last_read;
+	uint32_t epoch;
+	uint32_t idle_seconds;
+	uint32_t progress; /* bytes since the timer was armed */
+	int fd;
+	uint8_t state;	    /* enum conn_state */
+	uint8_t timed;	    /* enum conn_timed: what the timer is armed for */
+	uint8_t tls_result; /* of the last handshake step; written in the pool */
+	bool implicit_tls, opened, established, eof, in_pool, wire_open, read_wants_write;
+	struct sockaddr_any peer, local;
+};
+
+/* Takes over FD and the place in the limits. */
+void conn_new(struct front_loop *l, int fd, enum sess_proto proto, bool implicit_tls,
+	      struct front_settings *settings, const struct sockaddr_any *peer,
+	      const struct sockaddr_any *local);
+/* The last words, while the connection can still carry them; then closing. */
+void conn_farewell(struct conn *c, enum sess_why why);
+/* Everything written leaves, then the connection ends. */
+void conn_close(struct conn *c, enum sess_why why);
+/* At once. */
+void conn_kill(struct conn *c, enum sess_why why);
+void conn_core_message(struct conn *c, struct channel_msg *m);
+/* Goes on with buffered input, then sets interest and timer. */
+void conn_pump(struct conn *c);
+void conn_settle(struct conn *c);
+bool conn_is_idle(const struct conn *c);
+/* Frees what conn_kill() left. */
+void conn_bury(struct front_loop *l);
+/* A refusal without a connection object: WHY's last words in one write, then the end. */
+void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings *s,
+		 bool implicit_tls, enum sess_why why);
+
+/* front_out.c */
+void conn_write(struct conn *c, span s);
+void conn_flush(struct conn *c); /* and what waited for the rope to get short */
+
+/* front_tls.c */
+void conn_start_tls(struct conn *c);
+void conn_handshake_step(struct conn *c); /* hands C to the pool */
+void conn_handshake_done(struct conn *c); /* front_conn.c: the pool gave it back */
+
+/* ------------------------------------------------------------------ the handshake pool
+ * (front_tls.c) */
+
+struct handshaker {
+	pthread_t thread;
+	struct front *front;
+	int sock;     /* its own; the keys channel in use */
+	int new_sock; /* under the pool's lock; -1: none came */
+};
+struct handshake_pool {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct conn *first, **tail;
+	struct handshaker threads[CONTROL_KEYS_CHANNELS];
+	size_t next_channel, started;
+	bool stop;
+};
+void handshake_pool_init(struct front *f);
+int handshake_pool_start(struct front *f);
+void handshake_pool_channel(struct front *f, int fd); /* takes over FD: a channel to keys */
+void handshake_pool_stop(struct front *f);	      /* waits for the steps under way */
+void handshake_pool_done(struct front *f);
+
+/* ------------------------------------------------------------------ loops and the role
+ * (front_loop.c, front.c) */
+
+struct listener {
+	struct front *front;
+	struct loop_io *io; /* on loop 0 */
+	int fd;
+	enum sess_proto proto;
+	bool implicit_tls;
+};
+
+struct front_loop {
+	struct front *front;
+	unsigned number;
+	pthread_t thread;
+	struct loop *loop;
+	struct channel *core; /* NULL: core is gone */
+	struct idmap *conns;
+	uint64_t last_id;
+	struct conn *dead;
+	struct loop_timer drain_timer;
+	usec drain_until;			/* 0: not draining */
+	struct buf reply, group, body, payload; /* scratch of one feed */
+	char piece[READ_PIECE];
+};
+
+struct front {
+	bool single, started;
+	int control;
+	pthread_mutex_t lock; /* of SETTINGS and TICKETS */
+	struct front_settings *settings;
+	struct front_limits limits;
+	struct handshake_pool pool;
+	struct front_loop *loops[FRONT_MAX_LOOPS];
+	size_t n_loops;
+	size_t next_core_loop; /* where the next channel to core goes */
+	unsigned next_loop;    /* where the next connection goes; loop 0's */
+	struct listener listeners[FRONT_MAX_LISTENERS];
+	size_t n_listeners;
+	struct loop_timer accept_timer; /* loop 0: accepting pauses when fds are short */
+	size_t n_running;		/* loops with a thread */
+	uint8_t tickets[2][80];		/* under LOCK; the first encrypts */
+	struct loop_timer ticket_timer; /* loop 0 */
+};
+void front_rotate_tickets(struct front *f);
+
+struct front_loop *front_loop_new(struct front *f, unsigned number);
+int front_loop_start(struct front_loop *l);
+void front_loop_core(struct front_loop *l,
+		     int fd); /* any thread: a channel to a new core; takes over FD */
+void front_loop_drain(struct front_loop *l); /* any thread */
+void front_loop_free(struct front_loop *l);  /* after its thread has ended */
+void front_listen(struct front *f);	     /* before the loops run */
+/* Tells core; a session that was never opened there is nobody's business. */
+void front_send(struct conn *c, enum sess_type type, span payload);
