@@ -38,7 +38,7 @@ int buf_put_str(struct buf *b, const char *z);
 int buf_put_char(struct buf *b, char c);
 int buf_put_u64(struct buf *b, uint64_t v); /* decimal */
 int buf_printf(struct buf *b, const char *fmt, ...) _printf_(2, 3);
-int buf_vprintf(struct buf *b, const char *fmt, va_list ap);
+int buf_vprintf(struct buf *b, const char *fmt, va_list ap) _printf_(2, 0);
 
 /* Room for N more bytes at the end; NULL if that passes the maximum.  Then buf_added(). */
 char *buf_reserve(struct buf *b, size_t n);
