@@ -98,6 +98,10 @@ static int copy_owned(struct db *d)
 int db_reopen_copy(struct db *d)
 {
 	db_own_any(d);
+	if (!atomic_load(&d->poison)) { /* another thread was faster */
+		db_disown(d);
+		return 0;
+	}
 	db_readers_close(d);
 	int r = d->writer ? copy_owned(d) : 0;
 	if (r) {

@@ -76,7 +76,7 @@ static void entry_close(struct db_cache *c, struct entry *e)
 	e->state = ENTRY_CLOSING;
 	pthread_mutex_unlock(&c->mu);
 	if (c->hooks.on_close)
-		c->hooks.on_close(e->d, e->owner);
+		c->hooks.on_close(e->d, e->owner, c->hooks.arg);
 	db_close(e->d);
 	pthread_mutex_lock(&c->mu);
 	c->open--;
@@ -100,7 +100,7 @@ static int entry_open(struct db_cache *c, struct entry *e, const struct db_schem
 	struct db *d = NULL;
 	int r = db_open(e->path, schema, flags, &d, info);
 	if (!r && c->hooks.on_open)
-		e->owner = c->hooks.on_open(d, e->path);
+		e->owner = c->hooks.on_open(d, e->path, c->hooks.arg);
 	pthread_mutex_lock(&c->mu);
 	if (r) {
 		entry_forget(c, e);

@@ -70,7 +70,8 @@ size_t db_wal_pages(const struct db *d); /* pages written since the last complet
 void db_counts(const struct db *d, uint64_t *ret_commits, uint64_t *ret_writes);
 /* A consistent copy while mail flows: written beside TO_PATH, synced, renamed to it. */
 int db_backup(struct db *d, const char *to_path);
-/* D3's way back: copies the readable content to a new file, sync, rename, directory sync. */
+/* D3's way back: copies the readable content to a new file, sync, rename, directory sync.  Nothing to do if
+ * the handle is not poisoned. */
 int db_reopen_copy(struct db *d);
 size_t db_memory(const struct db *d);   /* bytes held by its connections and caches */
 
@@ -104,8 +105,9 @@ void db_cache_free(struct db_cache *c);
  * are closed, least recently used first, by db_cache_trim (and past twice the limit by the next opener).
  * ON_OPEN/ON_CLOSE attach the owner's state to a handle (may be NULL). */
 struct db_cache_hooks {
-	void *(*on_open)(struct db *d, const char *path);
-	void (*on_close)(struct db *d, void *state);
+	void *(*on_open)(struct db *d, const char *path, void *arg);
+	void (*on_close)(struct db *d, void *state, void *arg);
+	void *arg;
 };
 void db_cache_set_hooks(struct db_cache *c, const struct db_cache_hooks *h);
 /* Errors of db_open; ERR_AGAIN while the last user of a dropped handle is still at work. */

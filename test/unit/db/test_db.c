@@ -448,12 +448,12 @@ static void test_async(void **state)
 }
 
 static int opened, closed;
-static void *on_open(struct db *d, const char *p)
+static void *on_open(struct db *d, const char *p, void *arg)
 {
 	opened++;
 	return d;
 }
-static void on_close(struct db *d, void *state)
+static void on_close(struct db *d, void *state, void *arg)
 {
 	assert_ptr_equal(d, state);
 	closed++;
@@ -462,7 +462,7 @@ static void on_close(struct db *d, void *state)
 static void test_cache(void **state)
 {
 	struct db_cache *c = db_cache_new(2);
-	db_cache_set_hooks(c, &(struct db_cache_hooks){ on_open, on_close });
+	db_cache_set_hooks(c, &(struct db_cache_hooks){ on_open, on_close, NULL });
 	opened = closed = 0;
 	struct db *d[4];
 	void *st;
