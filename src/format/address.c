@@ -163,7 +163,7 @@ static enum address_error read_mailbox(struct path *p, struct buf *local, struct
 	enum address_error e = peek(p) == '"' ? read_quoted(p, local) : read_dot_string(p, local);
 	if (e != ADDRESS_OK)
 		return e;
-	if (local->failed)
+	if (local->failed || p->at - start > LOCAL_MAX) /* as written, with its quotes */
 		return ADDRESS_TOO_LONG;
 	if (!utf8_valid(buf_span(local)))
 		return ADDRESS_SYNTAX;

@@ -11,6 +11,7 @@ struct list {
 	struct mailbox_address *ret;
 	size_t n, max, bad;
 	bool in_group;
+	bool one_run; /* the words of the entry are one dot-joined run */
 	/* of the entry being read; emptied for each entry, allocated once */
 	struct buf phrase; /* all words so far, as they look */
 	struct buf local;  /* the last dot-joined run of them: a local part if "@" follows */
@@ -55,8 +56,10 @@ static bool read_word(struct list *l, bool spaced, bool *joined)
 	char c = peek(l);
 	if (at_end(l) || !(c == '"' || c == '.' || is_word_char(c)))
 		return false;
-	if (c != '.' && !*joined)
+	if (c != '.' && !*joined) {
 		buf_reset(&l->local);
+		l->one_run = false;
+	}
 	if (spaced && l->phrase.n)
 		buf_put_char(&l->phrase, ' ');
 	*joined = c == '.';
@@ -81,6 +84,7 @@ static bool read_word(struct list *l, bool spaced, bool *joined)
 static void read_words(struct list *l)
 {
 	bool joined = true;
+	l->one_run = true;
 	for (;;) {
 		bool spaced = text_skip_cfws(l->in, &l->at, &l->comment);
 		if (!read_word(l, spaced, &joined))
@@ -158,9 +162,9 @@ static void read_angle(struct list *l)
 		l->at++;
 		read_domain(l);
 	}
-	bool closed = peek(l) == '>' && !at_end(l);
+	bool closed = peek(l) == '>';
 	l->at += closed;
-	if (!closed)
+	if (!closed || !l->one_run)
 		l->bad++;
 	if (l->local.n || l->domain.n)
 		add(l, MAILBOX_ADDR, span_sub(buf_span(&l->phrase), 0, display), route);
@@ -188,7 +192,6 @@ static void skip_rest(struct list *l)
 /* words "@" domain; "a@b <c@d>" means c@d, and a@b is how it looks. */
 static void read_bare(struct list *l)
 {
-	bool one_run = l->phrase.n == l->local.n;
 	l->at++;
 	l->comment = SPAN_NULL;
 	read_domain(l);
@@ -199,7 +202,7 @@ static void read_bare(struct list *l)
 		read_angle(l);
 		return;
 	}
-	if (!one_run || !l->domain.n)
+	if (!l->one_run || !l->domain.n)
 		l->bad++;
 	if (l->local.n && l->domain.n) /* "a@b (Real Name)" is how it was written before 1982 */
 		add(l, MAILBOX_ADDR, span_trim(l->comment), SPAN_NULL);
@@ -227,7 +230,7 @@ static void read_entry(struct list *l)
 		add(l, MAILBOX_GROUP_START, buf_span(&l->phrase), SPAN_NULL);
 		l->in_group = true;
 		return;
-	} else if (l->phrase.n && l->phrase.n == l->local.n) {
+	} else if (l->phrase.n && l->one_run) {
 		add(l, MAILBOX_ADDR, SPAN_NULL,
 		    SPAN_NULL); /* "root": a user of the sending machine */
 	} else if (l->phrase.n) {

@@ -117,15 +117,22 @@ static void put_wrapped(struct buf *b, span text, const char *indent, size_t col
 	}
 }
 
-/* "Name: value" folded; the value may be anybody's bytes. */
-static void put_field(struct buf *b, const char *name, const char *prefix, span value, bool utf8)
+/* "Name: prefix value suffix" folded; the value may be anybody's bytes. */
+static void put_framed(struct buf *b, const char *name, const char *prefix, span value,
+		       const char *suffix, bool utf8)
 {
 	_cleanup_(buf_donep) struct buf line = BUF_INIT(10 * MIN(value.n, DIAGNOSTIC_MAX) + 256);
 	buf_put_str(&line, prefix);
 	put_clean(&line, span_sub(value, 0, DIAGNOSTIC_MAX), utf8);
+	buf_put_str(&line, suffix);
 	buf_printf(b, "%s: ", name);
 	put_wrapped(b, buf_span(&line), " ", strlen(name) + 2);
 	buf_put_str(b, "\r\n");
+}
+
+static void put_field(struct buf *b, const char *name, const char *prefix, span value, bool utf8)
+{
+	put_framed(b, name, prefix, value, "", utf8);
 }
 
 static void put_date_field(struct buf *b, const char *name, usec at)
@@ -249,14 +256,17 @@ static void put_rcpt_text(struct buf *b, const struct dsn_rcpt *rcpt)
 static void put_human_part(struct report *x)
 {
 	const struct dsn_report *r = x->r;
-	size_t text_max = 4096;
+	size_t text_max = 4096 + 40 * DIAGNOSTIC_MAX;
 	for (size_t i = 0; i < r->n_rcpts; i++)
 		text_max += 16 * (r->rcpts[i].final.n + r->rcpts[i].remote_mta.n + 200) +
 			    40 * DIAGNOSTIC_MAX;
 	_cleanup_(buf_donep) struct buf text = BUF_INIT(text_max);
-	buf_put_str(&text, "This is the mail server at ");
-	put_clean(&text, r->reporting_mta, true);
-	buf_put_str(&text, ".\r\n\r\n");
+	_cleanup_(buf_donep) struct buf greeting = BUF_INIT(r->reporting_mta.n + 64);
+	buf_put_str(&greeting, "This is the mail server at ");
+	buf_put_span(&greeting, r->reporting_mta);
+	buf_put_char(&greeting, '.');
+	put_paragraph(&text, "", buf_span(&greeting));
+	buf_put_str(&text, "\r\n");
 	put_paragraph(&text, "", span_str(first_sentence(x->worst)));
 	buf_put_str(&text, "\r\n");
 	for (size_t i = 0; i < r->n_rcpts; i++)
@@ -383,12 +393,8 @@ static void put_references(struct report *x)
 static void put_header(struct report *x)
 {
 	const struct dsn_report *r = x->r;
-	put_field(x->b, "From", "Mail Delivery System <", r->from, r->utf8);
-	buf_truncate(x->b, x->b->n - 2);
-	buf_put_str(x->b, ">\r\n");
-	put_field(x->b, "To", "<", r->to, r->utf8);
-	buf_truncate(x->b, x->b->n - 2);
-	buf_put_str(x->b, ">\r\n");
+	put_framed(x->b, "From", "Mail Delivery System <", r->from, ">", r->utf8);
+	put_framed(x->b, "To", "<", r->to, ">", r->utf8);
 	put_subject(x);
 	put_date_field(x->b, "Date", r->now);
 	put_field(x->b, "Message-ID", "", r->message_id, false);

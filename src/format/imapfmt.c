@@ -285,6 +285,9 @@ static void put_single(const struct writer *w, const struct mime_part *p)
 {
 	struct buf *b = w->b;
 	bool text = span_ieq_str(p->type, "text");
+	/* the grammar of IMAP4rev1 knows no other message: message/global is shown as a plain
+	 * attachment */
+	bool message = p->child && span_ieq_str(p->subtype, "rfc822");
 	imapfmt_string(b, p->type);
 	buf_put_char(b, ' ');
 	imapfmt_string(b, p->subtype);
@@ -297,7 +300,7 @@ static void put_single(const struct writer *w, const struct mime_part *p)
 	buf_put_char(b, ' ');
 	imapfmt_string(b, p->encoding);
 	buf_printf(b, " %zu", p->end - p->body);
-	if (p->child) {
+	if (message) {
 		buf_put_char(b, ' ');
 		imapfmt_envelope(
 			b, span_sub(w->message, p->child->start, p->child->body - p->child->start),
@@ -305,7 +308,7 @@ static void put_single(const struct writer *w, const struct mime_part *p)
 		buf_put_char(b, ' ');
 		put_part(w, p->child);
 	}
-	if (p->child || text)
+	if (message || text)
 		buf_printf(b, " %zu", p->lines);
 	if (w->extensible) {
 		buf_put_char(b, ' ');
