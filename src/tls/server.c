@@ -67,7 +67,9 @@ static SSL_TICKET_RETURN ticket_taken(SSL *ssl, SSL_SESSION *session, const unsi
 {
 	switch (status) {
 	case SSL_TICKET_SUCCESS:
-		return SSL_TICKET_RETURN_USE;
+		/* A client uses a TLS 1.3 ticket once (RFC 8446 C.4), so it gets the next one. */
+		return SSL_version(ssl) == TLS1_3_VERSION ? SSL_TICKET_RETURN_USE_RENEW
+							  : SSL_TICKET_RETURN_USE;
 	case SSL_TICKET_SUCCESS_RENEW:
 		return SSL_TICKET_RETURN_USE_RENEW;
 	case SSL_TICKET_EMPTY:
