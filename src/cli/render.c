@@ -1,0 +1,171 @@
+/* Rows as text for people.  Column widths are fixed so that rows can be shown as they come. */
+#include "cli/cli_int.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Prints untrusted text, padded to WIDTH. */
+static void put(span s, int width)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(8192);
+
+	buf_put_escaped(&b, s, 1500);
+	printf("%-*s", width, buf_cstr(&b));
+}
+
+static void size_text(int64_t n, char *ret, size_t size)
+{
+	static const char *const unit[] = { "B", "K", "M", "G", "T" };
+	double v = (double)n;
+	unsigned u = 0;
+
+	for (; v >= 1000 && u < 4; u++)
+		v /= 1024;
+	snprintf(ret, size, u ? "%.1f%s" : "%.0f%s", v, unit[u]);
+}
+
+void render_domain(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	if (!number)
+		printf("%-32s %-10s %s\n", "DOMAIN", "FROM", "CATCH-ALL");
+	put(json_str(row, "domain"), 32);
+	printf(" ");
+	put(json_str(row, "from"), 10);
+	printf(" ");
+	put(json_str(row, "catch_all"), 0);
+	printf("\n");
+}
+
+void render_account(const struct cli *c, const json_t *row, size_t number)
+{
+	char size[32];
+
+	(void)c;
+	if (!number)
+		printf("%-36s %9s %9s  %s\n", "ADDRESS", "MESSAGES", "SIZE", "NOTE");
+	size_text(json_int(row, "bytes", 0), size, sizeof size);
+	put(json_str(row, "address"), 36);
+	printf(" %9lld %9s  %s%s\n", (long long)json_int(row, "messages", 0), size,
+	       json_bool(row, "suspended", false) ? "suspended " : "",
+	       json_bool(row, "missing", false) ? "its folder is missing" : "");
+}
+
+void render_account_added(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	(void)number;
+	put(json_str(row, "address"), 0);
+	printf(" is ready\n");
+}
+
+void render_alias(const struct cli *c, const json_t *row, size_t number)
+{
+	const json_t *targets = json_object_get(row, "targets"), *t;
+	size_t i;
+
+	(void)c;
+	(void)number;
+	put(json_str(row, "address"), 32);
+	printf(" -> ");
+	json_array_foreach(targets, i, t)
+	{
+		if (i)
+			printf(", ");
+		put(span_str(json_string_value(t)), 0);
+	}
+	printf("\n");
+}
+
+void render_queue(const struct cli *c, const json_t *row, size_t number)
+{
+	const json_t *rcpts = json_object_get(row, "recipients"), *r;
+	char size[32];
+	size_t i;
+
+	(void)c;
+	size_text(json_int(row, "size", 0), size, sizeof size);
+	printf("%s%.*s  %s  %s  from <", number ? "\n" : "", SPAN_FMT(json_str(row, "id")),
+	       json_string_value(json_object_get(row, "accepted")), size);
+	put(json_str(row, "from"), 0);
+	printf(">\n");
+	json_array_foreach(rcpts, i, r)
+	{
+		span next = json_str(r, "next_attempt"), reply = json_str(r, "reply");
+
+		printf("    to <");
+		put(json_str(r, "address"), 0);
+		printf(">, attempts %lld, ", (long long)json_int(r, "attempts", 0));
+		if (json_bool(r, "in_delivery", false))
+			printf("being delivered now\n");
+		else
+			printf("next %.*s\n", SPAN_FMT(next));
+		if (reply.n) {
+			printf("       ");
+			put(reply, 0);
+			printf("\n");
+		}
+	}
+}
+
+void render_trace(const struct cli *c, const json_t *row, size_t number)
+{
+	static char last[64];
+	span id = json_str(row, "id"), time = json_str(row, "time");
+	const char *key;
+	json_t *value;
+
+	(void)c;
+	if (!number || !span_eq_str(id, last)) {
+		printf("%s%.*s\n", number ? "\n" : "", SPAN_FMT(id));
+		snprintf(last, sizeof last, "%.*s", (int)MIN(id.n, sizeof last - 1), id.p);
+	}
+	printf("  %.*s  ", SPAN_FMT(time));
+	put(json_str(row, "event"), 16);
+	json_object_foreach((json_t *)row, key, value)
+	{
+		if (strcmp(key, "id") == 0 || strcmp(key, "time") == 0 || strcmp(key, "event") == 0)
+			continue;
+		printf(" %s=", key);
+		if (json_is_integer(value))
+			printf("%lld", (long long)json_integer_value(value));
+		else
+			put(span_of(json_string_value(value), json_string_length(value)), 0);
+	}
+	printf("\n");
+}
+
+void render_status(const struct cli *c, const json_t *row, size_t number)
+{
+	const json_t *q = json_object_get(row, "queue"),
+		     *counters = json_object_get(row, "counters");
+	const char *key;
+	json_t *value;
+
+	(void)c;
+	(void)number;
+	printf("postrider %.*s on ", SPAN_FMT(json_str(row, "version")));
+	put(json_str(row, "hostname"), 0);
+	printf(", %.*s\n", SPAN_FMT(json_str(row, "time")));
+	printf("  %-24s %lld\n", "sessions", (long long)json_int(row, "sessions", 0));
+	printf("  %-24s %lld messages, %lld recipients, %lld in delivery\n", "queue",
+	       (long long)json_int(q, "messages", 0), (long long)json_int(q, "recipients", 0),
+	       (long long)json_int(q, "in_delivery", 0));
+	json_object_foreach((json_t *)counters, key, value)
+		printf("  %-24s %lld\n", key, (long long)json_integer_value(value));
+}
+
+void render_count(const struct cli *c, const json_t *row, size_t number)
+{
+	if (json_object_get(row, "id"))
+		render_queue(c, row, number);
+	else
+		printf("%lld recipients\n", (long long)json_int(row, "recipients", 0));
+}
+
+void render_time(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	(void)number;
+	printf("%.*s\n", SPAN_FMT(json_str(row, "time")));
+}
