@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "sys/session.h"
 
-#define CONF_MAX_TEXT (1024u * 1024)
+#define CONF_MAX_TEXT (64u * 1024) /* one channel message */
 
 enum conf_from { CONF_FROM_OWNED, CONF_FROM_ANY };
 
@@ -77,6 +77,8 @@ DEFINE_CLEANUP(struct conf, conf_unref)
 
 /* The effective configuration as YAML, defaults included, one section per prefix. */
 int conf_show(const struct conf *c, struct buf *b);
+/* The same as one JSON object of dotted names and values in their text form. */
+int conf_show_json(const struct conf *c, struct buf *b);
 /* The reference of all options as a man page section (roff), for the generated manual. */
 int conf_manual(struct buf *b);
 /* A first configuration file with comments, for `setup`. */

@@ -262,7 +262,7 @@ int conf_parse(span text, const char *file, struct conf **ret, struct err_info *
 		c->listeners[i].implicit_tls = listener_kind[i].tls;
 	}
 	if (text.n > CONF_MAX_TEXT)
-		return err_set(info, ERR_TOOBIG, "%s:1:1: the file is larger than 1 MiB", file);
+		return err_set(info, ERR_TOOBIG, "%s:1:1: the file is larger than 64 KiB", file);
 	e = read_document(&r, text);
 	if (e < 0)
 		return e;

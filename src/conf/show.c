@@ -53,6 +53,39 @@ int conf_show(const struct conf *c, struct buf *b)
 	return b->failed ? ERR_TOOBIG : 0;
 }
 
+int conf_show_json(const struct conf *c, struct buf *b)
+{
+	for (size_t i = 0; i < conf_n_options; i++) {
+		const struct conf_option *o = &conf_options[i];
+		_cleanup_(buf_donep) struct buf value = BUF_INIT(256 * 1024);
+		bool list = o->type == CONF_ADDRESSES;
+
+		conf_value_put(c, o, &value);
+		buf_printf(b, "%s\"%s\":", i ? "," : "{", o->name);
+		if (o->type == CONF_CERTS) {
+			buf_put_char(b, '[');
+			for (size_t k = 0; k < c->n_certs; k++) {
+				buf_put_str(b, k ? ",{\"chain\":\"" : "{\"chain\":\"");
+				buf_put_escaped(b, c->certs[k].chain_file, 4096);
+				buf_put_str(b, "\",\"key\":\"");
+				buf_put_escaped(b, c->certs[k].key_file, 4096);
+				buf_put_str(b, "\"}");
+			}
+			buf_put_char(b, ']');
+		} else if (list || o->type == CONF_TEXT || o->type == CONF_COUNT) {
+			buf_put_span(b, buf_span(&value));
+		} else if (o->type == CONF_BOOL) {
+			buf_put_str(b, span_eq_str(buf_span(&value), "yes") ? "true" : "false");
+		} else {
+			buf_put_char(b, '"');
+			buf_put_span(b, buf_span(&value));
+			buf_put_char(b, '"');
+		}
+	}
+	buf_put_str(b, "}\n");
+	return b->failed ? ERR_TOOBIG : 0;
+}
+
 int conf_manual(struct buf *b)
 {
 	char expected[160];

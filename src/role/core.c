@@ -1,0 +1,455 @@
+/* core: owns the data.  Jobs run on worker threads; the main thread's loop only passes messages.
+ * Parses what peers sent, but holds no socket to the outside. */
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "api/admin.h"
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "imap/imap.h"
+#include "mail/mail.h"
+#include "pop3/pop3.h"
+#include "relay/relay.h"
+#include "role/control.h"
+#include "role/role.h"
+#include "smtp/smtp.h"
+#include "sys/channel.h"
+#include "sys/file.h"
+#include "sys/spawn.h"
+
+#define MAX_FRONT_CHANNELS 64
+#define MAX_ADMIN	   16
+#define MAINTAIN_EVERY	   (5 * USEC_SEC)
+#define MAX_QUEUED	   100000
+#define EVENT_SEGMENT	   (64ull * 1024 * 1024)
+
+struct core {
+	struct core_env env;
+	struct conf *conf; /* the current snapshot; under lock */
+	pthread_mutex_t lock;
+	struct loop *loop;
+	struct channel *control, *fronts[MAX_FRONT_CHANNELS], *out;
+	struct relay *relay;
+	struct job maintain;
+	struct loop_timer maintain_timer, drain_timer;
+	struct loop_io *admin_io;
+	int admin_listener;
+	unsigned admin_busy; /* atomic */
+	void *poison_mem;
+	char spool_dir[16];
+	bool single, draining, maintaining;
+	struct err_info info;
+};
+
+static struct conf *core_conf(struct core_env *env)
+{
+	struct core *c = CONTAINER_OF(env, struct core, env);
+	struct conf *conf;
+
+	pthread_mutex_lock(&c->lock);
+	conf = conf_ref(c->conf);
+	pthread_mutex_unlock(&c->lock);
+	return conf;
+}
+
+static struct queue_conf queue_conf_of(const struct conf *conf)
+{
+	return (struct queue_conf){ .dir = "queue",
+				    .shards = conf->queue_shards,
+				    .inline_max = conf->inline_max,
+				    .retry_first = conf->retry_first,
+				    .retry_max = conf->retry_max,
+				    .lifetime = conf->retry_lifetime,
+				    .retry_factor_percent = conf->retry_factor,
+				    .jitter_percent = conf->retry_jitter };
+}
+
+/* ------------------------------------------------------------------ configuration and clock */
+
+static int take_conf(struct core *c, span text)
+{
+	struct conf *fresh, *old;
+	int e = conf_parse(text, "configuration", &fresh, &c->info);
+
+	if (e < 0)
+		return e;
+	pthread_mutex_lock(&c->lock);
+	old = c->conf;
+	c->conf = fresh;
+	pthread_mutex_unlock(&c->lock);
+	conf_unref(old);
+	log_setup("core", (enum log_level)fresh->log_level, (enum log_format)fresh->log_format, 2);
+	if (c->env.queue) {
+		struct queue_conf q = queue_conf_of(fresh);
+
+		queue_set_conf(c->env.queue, &q);
+	}
+	return 0;
+}
+
+/* The lab's clock survives a restart, else a retry schedule would jump back with it. */
+#define CLOCK_FILE "lab-clock"
+
+static void clock_restore(struct core *c)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(64);
+
+	if (c->conf->lab && file_read(CLOCK_FILE, 64, &b) == 0)
+		clock_set_offset(strtoll(buf_cstr(&b), NULL, 10));
+}
+
+static void on_clock_set(void *arg, usec offset)
+{
+	struct core *c = arg;
+	char text[32];
+
+	snprintf(text, sizeof text, "%lld", (long long)offset);
+	(void)file_replace(CLOCK_FILE, span_str(text), 0600);
+	clock_set_offset(offset);
+	queue_clock_changed(c->env.queue);
+	relay_kick(c->relay);
+}
+
+/* ------------------------------------------------------------------ admin */
+
+static void on_reload(void *arg)
+{
+	struct core *c = arg;
+
+	(void)channel_send(c->control, CONTROL_RELOAD, 0, SPAN_NULL, -1);
+}
+
+static void on_stop(void *arg)
+{
+	struct core *c = arg;
+
+	(void)channel_send(c->control, CONTROL_STOP, 0, SPAN_NULL, -1);
+}
+
+static void on_kick(void *arg)
+{
+	struct core *c = arg;
+
+	relay_kick(c->relay);
+}
+
+static size_t on_sessions(void *arg)
+{
+	struct core *c = arg;
+
+	return sess_table_count(c->env.sessions);
+}
+
+struct admin_start {
+	struct core *core;
+	int fd;
+};
+
+static void *admin_thread(void *arg)
+{
+	struct admin_start s = *(struct admin_start *)arg;
+	struct admin_hooks hooks = { .arg = s.core,
+				     .clock_set = s.core->conf->lab ? on_clock_set : NULL,
+				     .reload = on_reload,
+				     .stop = on_stop,
+				     .relay_kick = on_kick,
+				     .sessions = on_sessions };
+
+	free(arg);
+	admin_serve(&s.core->env, &hooks, s.fd);
+	__atomic_sub_fetch(&s.core->admin_busy, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void on_admin(void *arg, unsigned events)
+{
+	struct core *c = arg;
+	int fd = accept4(c->admin_listener, NULL, NULL, SOCK_CLOEXEC);
+	struct admin_start *s;
+	pthread_t t;
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (__atomic_add_fetch(&c->admin_busy, 1, __ATOMIC_ACQUIRE) > MAX_ADMIN)
+		goto refuse;
+	s = xcalloc(1, sizeof *s);
+	*s = (struct admin_start){ c, fd };
+	if (pthread_create(&t, NULL, admin_thread, s) == 0) {
+		pthread_detach(t);
+		return;
+	}
+	free(s);
+refuse:
+	__atomic_sub_fetch(&c->admin_busy, 1, __ATOMIC_RELEASE);
+	close(fd);
+}
+
+/* ------------------------------------------------------------------ maintenance */
+
+static void maintain_job(struct job *j)
+{
+	struct core *c = CONTAINER_OF(j, struct core, maintain);
+
+	mail_drop_keys(&c->env);
+	store_maintain(c->env.store);
+	queue_maintain(c->env.queue);
+	__atomic_store_n(&c->maintaining, false, __ATOMIC_RELEASE);
+}
+
+static void on_maintain(void *arg)
+{
+	struct core *c = arg;
+
+	if (!__atomic_exchange_n(&c->maintaining, true, __ATOMIC_ACQUIRE)) {
+		c->maintain = (struct job){ .fn = maintain_job };
+		if (pool_post(c->env.pool, LANE_MAINTENANCE, &c->maintain) < 0)
+			__atomic_store_n(&c->maintaining, false, __ATOMIC_RELEASE);
+	}
+	loop_timer_arm(&c->maintain_timer, MAINTAIN_EVERY);
+}
+
+/* ------------------------------------------------------------------ messages */
+
+static void on_front(void *arg, struct channel *ch, struct channel_msg *m)
+{
+	struct core *c = arg;
+
+	sess_table_message(c->env.sessions, ch, m);
+}
+
+static void on_front_closed(void *arg, struct channel *ch)
+{
+	struct core *c = arg;
+
+	sess_table_front_gone(c->env.sessions, ch);
+	for (unsigned i = 0; i < MAX_FRONT_CHANNELS; i++)
+		if (c->fronts[i] == ch)
+			c->fronts[i] = NULL;
+	channel_close(ch);
+}
+
+static void on_out(void *arg, struct channel *ch, struct channel_msg *m)
+{
+	struct core *c = arg;
+
+	(void)ch;
+	relay_message(c->relay, m);
+}
+
+static void on_out_closed(void *arg, struct channel *ch)
+{
+	struct core *c = arg;
+
+	c->out = NULL;
+	relay_out_gone(c->relay);
+	channel_close(ch);
+}
+
+static void take_channel(struct core *c, uint64_t peer, int fd)
+{
+	if (peer == CONTROL_PEER_OUT && !c->out) {
+		c->out = channel_open(c->loop, fd, on_out, on_out_closed, c);
+		relay_set_out(c->relay, c->out);
+		return;
+	}
+	for (unsigned i = 0; peer == CONTROL_PEER_FRONT && i < MAX_FRONT_CHANNELS; i++) {
+		if (c->fronts[i])
+			continue;
+		c->fronts[i] = channel_open(c->loop, fd, on_front, on_front_closed, c);
+		return;
+	}
+	close(fd);
+}
+
+/* Jobs under way end; then the databases are closed by main. */
+static void on_drained(void *arg)
+{
+	struct core *c = arg;
+
+	loop_stop(c->loop);
+}
+
+static void on_control(void *arg, struct channel *ch, struct channel_msg *m)
+{
+	struct core *c = arg;
+
+	(void)ch;
+	switch (m->type) {
+	case CONTROL_CONF:
+		if (take_conf(c, m->payload) < 0)
+			log_event(LOG_ERROR, "core.conf_refused", F_STR("why", c->info.text));
+		break;
+	case CONTROL_CHANNEL:
+		take_channel(c, m->id, m->fd);
+		m->fd = -1;
+		break;
+	case CONTROL_DRAIN:
+		c->draining = true;
+		relay_stop(c->relay);
+		loop_timer_arm(&c->drain_timer, 200 * USEC_MSEC);
+		break;
+	}
+}
+
+static void on_control_closed(void *arg, struct channel *ch)
+{
+	struct core *c = arg;
+
+	(void)ch;
+	loop_stop(c->loop); /* the parent is gone */
+}
+
+/* ------------------------------------------------------------------ start */
+
+/* Everything parent sends up to START, in order, blocking. */
+static int read_start(struct core *c, int control, int *channels, uint64_t *peers, size_t *ret_n)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(CHANNEL_MAX);
+	size_t n = 0;
+	uint16_t type;
+	uint64_t id;
+	int fd, e;
+
+	for (;;) {
+		buf_reset(&b);
+		fd = -1;
+		e = channel_recv_fd(control, 0, &type, &id, &b, &fd);
+		if (e < 0)
+			return err_set(&c->info, e, "the parent is gone");
+		if (type == CONTROL_CONF && (e = take_conf(c, buf_span(&b))) < 0)
+			return e;
+		if (type == CONTROL_LISTEN_ADMIN)
+			c->admin_listener = STEAL_FD(&fd);
+		if (type == CONTROL_POISON) {
+			c->poison_mem = mmap(NULL, POISON_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+					     fd, 0);
+			if (c->poison_mem == MAP_FAILED)
+				return err_set(&c->info, ERR_NOMEM, "cannot map the poison page");
+		}
+		if (type == CONTROL_CHANNEL && n < MAX_FRONT_CHANNELS + 1) {
+			channels[n] = STEAL_FD(&fd);
+			peers[n++] = id;
+		}
+		close_fdp(&fd);
+		if (type == CONTROL_START)
+			break;
+	}
+	*ret_n = n;
+	return c->conf ? 0 : err_set(&c->info, ERR_INTERNAL, "no configuration came");
+}
+
+static int open_data(struct core *c)
+{
+	struct conf *f = c->conf;
+	struct store_conf store = { .dir = "accounts",
+				    .max_open = f->store_handles,
+				    .inline_max = f->inline_max };
+	struct queue_conf queue = queue_conf_of(f);
+	struct events_conf events = { .dir = "events",
+				      .segment_bytes = EVENT_SEGMENT,
+				      .retention = f->events_retention };
+	char dir[4096], user[128];
+	int e;
+
+	/* Paths below are relative, so that a role needs no right on the way to its folder. */
+	snprintf(dir, sizeof dir, "%.*s", SPAN_FMT(f->data_dir));
+	snprintf(user, sizeof user, "%.*s", SPAN_FMT(f->user_core));
+	if (chdir(dir) != 0)
+		return err_set(&c->info, err_from_errno(errno), "%s: %s", dir, strerror(errno));
+	if (!c->single && (e = spawn_drop(user, &c->info)) < 0)
+		return e;
+	clock_restore(c);
+	snprintf(c->spool_dir, sizeof c->spool_dir, "spool");
+	c->env.spool_dir = c->spool_dir;
+	c->env.poison = poison_open(c->poison_mem);
+	if ((e = directory_open("directory.db", &c->env.directory, &c->info)) < 0 ||
+	    (e = store_open(&store, &c->env.store, &c->info)) < 0 ||
+	    (e = queue_open(&queue, &c->env.queue, &c->info)) < 0 ||
+	    (e = events_open(&events, &c->env.events, &c->info)) < 0)
+		return e;
+	return 0;
+}
+
+static void start_workers(struct core *c)
+{
+	struct conf *f = c->conf;
+	struct pool_conf pool = { .per_key = 4,
+				  .max_queued = MAX_QUEUED,
+				  .threads = { [LANE_INTERACTIVE] = f->threads_interactive,
+					       [LANE_AUTH] = f->threads_auth,
+					       [LANE_DELIVERY] = f->threads_delivery,
+					       [LANE_SPOOL] = f->threads_spool,
+					       [LANE_MAINTENANCE] = f->threads_maintenance } };
+
+	c->env.pool = pool_new(&pool);
+	c->env.sessions = sess_table_new(c->env.pool, &c->env);
+	sess_table_add_proto(c->env.sessions, &smtp_sess_ops);
+	sess_table_add_proto(c->env.sessions, &submission_sess_ops);
+	sess_table_add_proto(c->env.sessions, &imap_sess_ops);
+	sess_table_add_proto(c->env.sessions, &pop3_sess_ops);
+	c->loop = loop_new();
+	c->relay = relay_new(&c->env, c->loop);
+	loop_timer_init(&c->maintain_timer, c->loop, on_maintain, c);
+	loop_timer_init(&c->drain_timer, c->loop, on_drained, c);
+	loop_timer_arm(&c->maintain_timer, MAINTAIN_EVERY);
+}
+
+static void stop(struct core *c)
+{
+	if (c->admin_io)
+		loop_io_del(c->admin_io);
+	pool_free(c->env.pool);
+	sess_table_free(c->env.sessions);
+	relay_free(c->relay);
+	mail_drop_keys(&c->env);
+	events_close(c->env.events);
+	queue_close(c->env.queue);
+	store_close(c->env.store);
+	directory_close(c->env.directory);
+	poison_close(c->env.poison);
+}
+
+static int serve(struct core *c, int control)
+{
+	int channels[MAX_FRONT_CHANNELS + 1], e;
+	uint64_t peers[MAX_FRONT_CHANNELS + 1];
+	size_t n = 0;
+
+	if ((e = read_start(c, control, channels, peers, &n)) < 0 || (e = open_data(c)) < 0)
+		return e;
+	start_workers(c);
+	c->control = channel_open(c->loop, dup(control), on_control, on_control_closed, c);
+	for (size_t i = 0; i < n; i++)
+		take_channel(c, peers[i], channels[i]);
+	c->admin_io = loop_io_add(c->loop, c->admin_listener, LOOP_READ, on_admin, c);
+	(void)channel_send(c->control, CONTROL_READY, 0, SPAN_NULL, -1);
+	loop_run(c->loop);
+	stop(c);
+	(void)channel_send_fd(control, CONTROL_DRAINED, 0, SPAN_NULL, -1);
+	return 0;
+}
+
+int role_core(int control, bool single)
+{
+	struct core *c = xcalloc(1, sizeof *c);
+	int e;
+
+	pthread_mutex_init(&c->lock, NULL);
+	c->single = single;
+	c->env.conf = core_conf;
+	c->admin_listener = -1;
+	log_setup("core", LOG_INFO, LOG_LOGFMT, 2);
+	e = serve(c, control);
+	if (e < 0)
+		fprintf(stderr, "postrider: core: %s\n", c->info.text);
+	close(control);
+	return e < 0 ? role_exit_code(e) : 0;
+}

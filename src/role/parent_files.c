@@ -1,0 +1,208 @@
+/* What the parent reads and prepares on disk, as root where it was started so: the roles then never
+ * need to. */
+#include "role/parent_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "sys/file.h"
+#include "sys/spawn.h"
+#include "tls/keys.h"
+
+#define PEM_MAX		 (64u * 1024)
+#define CA_MAX		 (4u * 1024 * 1024)
+#define SELF_SIGNED_DAYS 3650
+
+static int read_text(const char *path, size_t max, struct buf *b, const char *what,
+		     struct err_info *info)
+{
+	int e;
+
+	buf_done(b);
+	buf_init(b, max);
+	e = file_read(path, max, b);
+	return e < 0 ? err_set(info, e, "%s: %s: %s", what, path, err_text(e)) : 0;
+}
+
+/* The certificate that serves until a real one is configured; made once. */
+static int read_self_signed(struct parent *p, struct err_info *info)
+{
+	struct parent_cert *c = &p->certs[0];
+	char chain[4096], key[4096];
+	int e;
+
+	snprintf(chain, sizeof chain, "%.*s/keys/self-signed.pem", SPAN_FMT(p->conf->data_dir));
+	snprintf(key, sizeof key, "%.*s/keys/self-signed.key", SPAN_FMT(p->conf->data_dir));
+	p->n_certs = 1;
+	if (read_text(chain, PEM_MAX, &c->chain, "certificate", info) == 0 &&
+	    read_text(key, PEM_MAX, &c->key, "private key", info) == 0)
+		return 0;
+	buf_reset(&c->chain);
+	buf_reset(&c->key);
+	e = keys_self_signed(p->conf->hostname, clock_wall(), SELF_SIGNED_DAYS, &c->chain, &c->key);
+	if (e == 0)
+		e = file_replace(key, buf_span(&c->key), 0600);
+	if (e == 0)
+		e = file_replace(chain, buf_span(&c->chain), 0600);
+	return e < 0 ? err_set(info, e, "cannot make a self-signed certificate in %s: %s", chain,
+			       err_text(e))
+		     : 0;
+}
+
+static int read_certs(struct parent *p, struct err_info *info)
+{
+	char path[4096];
+	int e;
+
+	if (!p->conf->n_certs)
+		return read_self_signed(p, info);
+	for (size_t i = 0; i < p->conf->n_certs; i++) {
+		snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->certs[i].chain_file));
+		e = read_text(path, PEM_MAX, &p->certs[i].chain, "certificate", info);
+		if (e < 0)
+			return e;
+		snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->certs[i].key_file));
+		e = read_text(path, PEM_MAX, &p->certs[i].key, "private key", info);
+		if (e < 0)
+			return e;
+	}
+	p->n_certs = p->conf->n_certs;
+	return 0;
+}
+
+int parent_read_files(struct parent *p, struct err_info *info)
+{
+	char path[4096];
+	int e = read_certs(p, info);
+
+	if (e < 0)
+		return e;
+	snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->ca_file));
+	if (read_text(path, CA_MAX, &p->ca, "tls.ca", info) < 0)
+		log_event(LOG_WARNING, "parent.no_ca", F_STR("why", info->text));
+	if (p->conf->dns_anchor_file.n) {
+		snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->dns_anchor_file));
+		return read_text(path, PEM_MAX, &p->anchor, "dns.anchor", info);
+	}
+	return 0;
+}
+
+/* A directory of the data folder, owned by USER when we are root. */
+static int make_dir(struct parent *p, const char *name, span user, unsigned mode,
+		    struct err_info *info)
+{
+	char path[4096], who[128];
+	uid_t uid;
+	gid_t gid;
+	int e;
+
+	snprintf(path, sizeof path, "%.*s%s%s", SPAN_FMT(p->conf->data_dir), *name ? "/" : "",
+		 name);
+	e = file_mkdirs(path);
+	if (e < 0)
+		return err_set(info, e, "cannot make %s: %s", path, err_text(e));
+	if (geteuid() != 0)
+		return 0;
+	snprintf(who, sizeof who, "%.*s", SPAN_FMT(user));
+	e = spawn_find_user(who, &uid, &gid, info);
+	if (e < 0)
+		return e;
+	if (lchown(path, uid, gid) != 0 || chmod(path, mode) != 0)
+		return err_set(info, err_from_errno(errno), "cannot hand %s to %s: %s", path, who,
+			       strerror(errno));
+	return 0;
+}
+
+int parent_prepare_data(struct parent *p, struct err_info *info)
+{
+	static const char *const dirs[] = { "", "queue", "accounts", "events", "spool" };
+	char path[4096];
+	int e;
+
+	for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+		e = make_dir(p, dirs[i], p->conf->user_core, i ? 0700 : 0711, info);
+		if (e < 0)
+			return e;
+	}
+	e = make_dir(p, "keys", p->conf->user_keys, 0700, info);
+	if (e < 0)
+		return e;
+	snprintf(path, sizeof path, "%.*s/lock", SPAN_FMT(p->conf->data_dir));
+	p->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (p->lock < 0)
+		return err_set(info, err_from_errno(errno), "cannot open %s: %s", path,
+			       strerror(errno));
+	if (fcntl(p->lock, F_OFD_SETLK, &(struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET }) != 0)
+		return err_set(info, ERR_BUSY, "another postrider serves %.*s",
+			       SPAN_FMT(p->conf->data_dir));
+	return 0;
+}
+
+static int listen_one(struct parent *p, const struct conf_listener *l, span text,
+		      struct err_info *info)
+{
+	struct sockaddr_any a;
+	int fd;
+
+	if (p->n_listeners == ARRAY_LEN(p->listeners))
+		return err_set(info, ERR_TOOBIG, "more than %zu listening addresses",
+			       ARRAY_LEN(p->listeners));
+	if (sock_parse(text, &a) < 0)
+		return err_set(info, ERR_INVAL, "not an address: %.*s", SPAN_FMT(text));
+	fd = sock_listen(&a, 1024, info);
+	if (fd < 0)
+		return fd;
+	p->listeners[p->n_listeners] = fd;
+	p->listener_ids[p->n_listeners++] = (uint64_t)l->proto | (uint64_t)l->implicit_tls << 8;
+	return 0;
+}
+
+int parent_listen(struct parent *p, struct err_info *info)
+{
+	char path[4096], who[128];
+	uid_t uid;
+	gid_t gid;
+	int e;
+
+	for (size_t i = 0; i < CONF_LISTENERS; i++) {
+		const struct conf_listener *l = &p->conf->listeners[i];
+
+		for (size_t k = 0; k < l->n; k++) {
+			e = listen_one(p, l, l->addresses[k], info);
+			if (e < 0)
+				return e;
+		}
+	}
+	snprintf(path, sizeof path, "%.*s/admin.sock", SPAN_FMT(p->conf->data_dir));
+	p->admin_listener = sock_listen_unix(path, 0600, info);
+	if (p->admin_listener < 0)
+		return p->admin_listener;
+	snprintf(who, sizeof who, "%.*s", SPAN_FMT(p->conf->user_core));
+	if (geteuid() == 0 && spawn_find_user(who, &uid, &gid, info) == 0 &&
+	    lchown(path, uid, gid) != 0)
+		return err_set(info, err_from_errno(errno), "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+void parent_files_done(struct parent *p)
+{
+	for (size_t i = 0; i < ARRAY_LEN(p->certs); i++) {
+		buf_done(&p->certs[i].chain);
+		buf_done(&p->certs[i].key);
+	}
+	buf_done(&p->ca);
+	buf_done(&p->anchor);
+	buf_done(&p->conf_text);
+	for (size_t i = 0; i < p->n_listeners; i++)
+		close(p->listeners[i]);
+	if (p->admin_listener >= 0)
+		close(p->admin_listener);
+	if (p->lock >= 0)
+		close(p->lock);
+	conf_unref(p->conf);
+}
