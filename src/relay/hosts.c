@@ -1,0 +1,220 @@
+#include "relay/relay_int.h"
+
+#include "format/idn.h"
+
+static int port_parse(span rest, uint16_t *ret)
+{
+	uint64_t port;
+
+	if (rest.n == 0)
+		return 0;
+	if (rest.p[0] != ':' || !span_u64(span_from(rest, 1), UINT16_MAX, &port) || port == 0)
+		return ERR_SYNTAX;
+	*ret = (uint16_t)port;
+	return 0;
+}
+
+static int name_parse(span name, struct arena *mem, span *ret)
+{
+	struct buf b _cleanup_(buf_donep) = BUF_INIT(512);
+
+	if (name.n == 0 || idn_to_ascii(&b, name) < 0)
+		return ERR_SYNTAX;
+	*ret = arena_span(mem, buf_span(&b));
+	return 0;
+}
+
+int relay_route_parse(span route, struct arena *mem, struct relay_route *ret)
+{
+	struct relay_route r = { 0 };
+	size_t close;
+	span host;
+
+	if (!span_starts(route, SPAN("smtp:")))
+		return ERR_SYNTAX;
+	route = span_from(route, 5);
+	if (route.n == 0 || route.p[0] != '[') {
+		int err = name_parse(route, mem, &r.name);
+
+		if (err == 0)
+			*ret = r;
+		return err;
+	}
+	close = span_find(route, ']');
+	if (close == SPAN_NPOS || port_parse(span_from(route, close + 1), &r.port) < 0)
+		return ERR_SYNTAX;
+	host = span_sub(route, 1, close - 1);
+	r.literal_host = true;
+	if (span_istarts(host, SPAN("IPv6:"))) /* RFC 5321 4.1.3 */
+		host = span_from(host, 5);
+	if (sock_parse_ip(host, 0, &r.address) == 0) {
+		r.has_address = true;
+		r.name = arena_span(mem, host);
+	} else if (name_parse(host, mem, &r.name) < 0) {
+		return ERR_SYNTAX;
+	}
+	*ret = r;
+	return 0;
+}
+
+/* --- MX --- */
+
+static span lookup_text(const struct dns_answer *a, const char *what, struct arena *mem)
+{
+	struct buf b _cleanup_(buf_donep) = BUF_INIT(1024);
+
+	buf_printf(&b, "%s of ", what);
+	buf_put_escaped(&b, a->name, 255);
+	buf_put_str(&b, ": ");
+	buf_put_str(&b, a->status == DNS_TIMEOUT    ? "time-out"
+			: a->status == DNS_BOGUS    ? "DNSSEC validation failed"
+			: a->status == DNS_SERVFAIL ? "server failure"
+			: a->status == DNS_NXDOMAIN ? "no such domain"
+						    : "no such record");
+	if (a->why.n > 0) {
+		buf_put_str(&b, " (");
+		buf_put_escaped(&b, a->why, 300);
+		buf_put_char(&b, ')');
+	}
+	return arena_span(mem, buf_span(&b));
+}
+
+static bool temporary(enum dns_status s)
+{
+	return s == DNS_SERVFAIL || s == DNS_BOGUS || s == DNS_TIMEOUT;
+}
+
+/* Orders by preference; equal ones by a random order (RFC 5321 5.1).  Few enough for insertion. */
+static void sort_hosts(struct relay_host *h, size_t n, uint64_t random)
+{
+	for (size_t i = n; i > 1; i--) { /* shuffle first: the sort below is stable */
+		size_t j = (size_t)(random % i);
+		struct relay_host t = h[i - 1];
+
+		random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		random ^= random >> 29;
+		h[i - 1] = h[j];
+		h[j] = t;
+	}
+	for (size_t i = 1; i < n; i++) {
+		struct relay_host t = h[i];
+		size_t j = i;
+
+		for (; j > 0 && h[j - 1].preference > t.preference; j--)
+			h[j] = h[j - 1];
+		h[j] = t;
+	}
+}
+
+/* Cuts the list at ourselves: hosts that are not better than us would hand the message back. */
+static size_t cut_at_self(const struct relay_host *h, size_t n, span self)
+{
+	for (size_t i = 0; i < n; i++)
+		if (span_ieq(h[i].name, self)) {
+			size_t keep = i;
+
+			while (keep > 0 && h[keep - 1].preference == h[i].preference)
+				keep--;
+			return keep;
+		}
+	return n;
+}
+
+int relay_hosts_choose(const struct dns_answer *mx, span self, uint64_t random, struct arena *mem,
+		       struct relay_host **ret, size_t *ret_n, struct relay_reason *reason)
+{
+	struct relay_host *h;
+	size_t n;
+
+	if (temporary(mx->status)) {
+		*reason = (struct relay_reason){ "4.4.3", lookup_text(mx, "MX look-up", mem) };
+		return ERR_DNS;
+	}
+	if (mx->status == DNS_NXDOMAIN) {
+		*reason = (struct relay_reason){ "5.1.2", lookup_text(mx, "MX look-up", mem) };
+		return ERR_NOENT;
+	}
+	if (mx->status == DNS_NODATA || mx->n == 0) {
+		if (!span_ieq(mx->name, self))
+			return 0;
+		*reason = (struct relay_reason){
+			"5.4.6", SPAN("the mail for this domain would loop back to this server")
+		};
+		return ERR_INVAL;
+	}
+	if (mx->n == 1 && mx->records[0].name.n == 0) { /* RFC 7505 */
+		*reason = (struct relay_reason){
+			"5.1.10", SPAN("the domain says that it takes no mail (null MX)")
+		};
+		return ERR_NOENT;
+	}
+	h = arena_array(mem, struct relay_host, mx->n);
+	n = 0;
+	for (size_t i = 0; i < mx->n; i++)
+		if (mx->records[i].name.n > 0)
+			h[n++] = (struct relay_host){ mx->records[i].name,
+						      mx->records[i].preference };
+	sort_hosts(h, n, random);
+	n = cut_at_self(h, n, self);
+	if (n == 0) {
+		*reason = (struct relay_reason){
+			"5.4.6", SPAN("the mail for this domain would loop back to this server")
+		};
+		return ERR_INVAL;
+	}
+	*ret = h;
+	*ret_n = MIN(n, RELAY_HOSTS_MAX);
+	return 1;
+}
+
+/* --- addresses --- */
+
+static void set_port(struct sockaddr_any *a, uint16_t port)
+{
+	if (a->sa.sa_family == AF_INET6)
+		a->in6.sin6_port = htons(port);
+	else
+		a->in.sin_port = htons(port);
+}
+
+int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bool from_mx,
+			 struct arena *mem, struct relay_target **ret, size_t *ret_n,
+			 struct relay_reason *reason)
+{
+	struct relay_target *t = arena_array(mem, struct relay_target, n * RELAY_ADDRESSES_MAX);
+	const struct dns_answer *trouble = NULL;
+	size_t count = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!trouble || (temporary(a[i].status) && !temporary(trouble->status)))
+			trouble = &a[i];
+		for (size_t j = 0; a[i].status == DNS_OK && j < MIN(a[i].n, RELAY_ADDRESSES_MAX);
+		     j++) {
+			struct sockaddr_any to = a[i].records[j].addr;
+
+			if (to.sa.sa_family == AF_UNSPEC)
+				continue;
+			set_port(&to, port);
+			t[count++] = (struct relay_target){ to, a[i].name };
+		}
+	}
+	if (count > 0) {
+		*ret = t;
+		*ret_n = count;
+		return 0;
+	}
+	if (trouble && temporary(trouble->status)) {
+		*reason = (struct relay_reason){ "4.4.3",
+						 lookup_text(trouble, "address look-up", mem) };
+		return ERR_DNS;
+	}
+	if (!trouble)
+		*reason = (struct relay_reason){ "4.4.3",
+						 SPAN("the address look-up was not answered") };
+	else
+		*reason = (struct relay_reason){ from_mx || trouble->status != DNS_NXDOMAIN
+							 ? "5.4.4"
+							 : "5.1.2",
+						 lookup_text(trouble, "address look-up", mem) };
+	return ERR_NOENT;
+}

@@ -1,0 +1,185 @@
+/* Inside relay/: deliveries, connections, destinations.
+ *
+ * A delivery is one lease.  It is owned by the loop's thread or by exactly one job; d->job carries
+ * it over and loop_post() brings it back.  A remote delivery that is at work has a connection
+ * (which is also the slot it takes at its destination), in the states
+ *
+ *     RESOLVING -> OPENING -> PREPARING (job) -> SENDING -> SETTLING (job) -> IDLE | gone
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "dns/dns.h"
+#include "relay/relay.h"
+#include "relay/wire.h"
+
+enum {
+	RELAY_UNDER_WAY_MAX = 1000, /* leases held at once */
+	RELAY_OPEN_MAX = 500,	    /* connections, all destinations together */
+	RELAY_LEASE_BATCH = 32,
+	RELAY_HOSTS_MAX = 20,	 /* MX hosts looked at */
+	RELAY_ADDRESSES_MAX = 4, /* of one host */
+	RELAY_TRIES_MAX = 8,	 /* addresses tried in one delivery */
+	RELAY_SERVED_MAX = 100,	 /* messages on one connection */
+};
+#define RELAY_IDLE (5 * USEC_SEC)
+/* Ids of questions and connections, apart from those other rooms of core give to `out`. */
+#define RELAY_ID_BASE (UINT64_C(1) << 63)
+
+/* --- hosts.c: from a route to addresses.  Pure. --- */
+struct relay_route {
+	span name;	   /* the domain, or the host */
+	bool literal_host; /* "[...]": no MX */
+	bool has_address;  /* the host is an address */
+	struct sockaddr_any address;
+	uint16_t port; /* 0: the configured one */
+};
+/* "smtp:domain", "smtp:[host]", "smtp:[host]:port"; ERR_SYNTAX.  Names come out as A-labels in MEM.
+ */
+int relay_route_parse(span route, struct arena *mem, struct relay_route *ret);
+
+struct relay_host {
+	span name;
+	uint16_t preference;
+};
+struct relay_target {
+	struct sockaddr_any to; /* with port */
+	span host;
+};
+/* Why a delivery cannot go on; a failure if STATUS begins with 5. */
+struct relay_reason {
+	const char *status; /* literal */
+	span text;
+};
+/* The hosts of an MX answer in the order to try (RFC 5321 5.1).  1: found; 0: look for the domain's
+ * own addresses; ERR_*: REASON says why.  SELF is our name.  The order among equals comes from
+ * RANDOM. */
+int relay_hosts_choose(const struct dns_answer *mx, span self, uint64_t random, struct arena *mem,
+		       struct relay_host **ret, size_t *ret_n, struct relay_reason *reason);
+/* The addresses of hosts: A holds, in the hosts' order, their answers (A, or A and AAAA). */
+int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bool from_mx,
+			 struct arena *mem, struct relay_target **ret, size_t *ret_n,
+			 struct relay_reason *reason);
+
+/* --- verdict.c: from replies to results.  Pure. --- */
+void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
+		   struct queue_result *ret);
+/* Can the message go to such a peer at all?  False: REASON says why not. */
+bool relay_suits(const struct relay_opened *peer, const struct queue_lease *l,
+		 struct relay_reason *reason);
+/* The status of a connection that failed. */
+const char *relay_fail_status(enum relay_fail f);
+span relay_reply_text(const struct smtp_reply *r,
+		      struct arena *mem); /* "550 5.1.1 text", one line */
+
+/* --- state --- */
+enum conn_state {
+	CONN_RESOLVING,
+	CONN_OPENING,
+	CONN_PREPARING,
+	CONN_SENDING,
+	CONN_SETTLING,
+	CONN_IDLE
+};
+
+struct destination {
+	span route; /* owned */
+	unsigned open;
+	struct delivery *waiting, **waiting_tail;
+	unsigned n_waiting;
+	struct conn *idle;
+	usec pushed_until; /* wall: when the last one that was pushed back is due again */
+};
+
+struct conn {
+	struct relay *relay;
+	uint64_t id;
+	struct destination *dest;
+	struct delivery *delivery; /* NULL: IDLE */
+	enum conn_state state;
+	bool open; /* `out` has a connection of this id that can be used */
+	unsigned extensions;
+	uint64_t max_size;
+	span remote; /* "host[ip]", owned */
+	unsigned served;
+	struct loop_timer idle_timer;
+	struct conn *next_idle;
+};
+
+struct delivery {
+	struct relay *relay;
+	struct job job;
+	struct arena mem;
+	struct event_list events;
+	struct queue_lease lease;
+	struct queue_result *results; /* one for each recipient of the lease */
+	struct conn *conn;	      /* remote and at work */
+	struct relay_route route;
+	struct relay_host *hosts; /* NULL: the domain itself */
+	size_t n_hosts;
+	bool asked_mx; /* the question under way is for MX */
+	struct relay_target *targets;
+	size_t n_targets, at;
+	bool in_clear;		  /* TLS failed with this target: once more without */
+	struct relay_reason last; /* why the last target did not do */
+	size_t rcpt_from, rcpt_n; /* of the transaction under way */
+	struct buf payload;	  /* RELAY_SEND, made by a job */
+	int body_fd;
+	int prepared;		     /* 0 or why not */
+	bool want_next;		     /* the settle job shall lease another one for the connection */
+	struct delivery *next_lease; /* what it got */
+	struct delivery *prev, *next; /* all of them, under relay->lock */
+	struct delivery *queue_next;  /* waiting, in a batch, or in the backlog */
+};
+
+struct relay {
+	struct core_env *env;
+	struct loop *loop;
+	struct channel *out;
+	struct map *destinations;
+	struct idmap *conns;
+	uint64_t last_id;
+	unsigned under_way;
+	bool stopping, leasing, again;
+	bool starved; /* a look was refused for want of room */
+	struct job lease_job;
+	struct delivery *batch; /* of the lease job */
+	size_t batch_max, batch_n;
+	int lease_result;
+	usec lease_next;
+	struct loop_timer due, retry;
+	struct delivery *backlog; /* jobs the pool did not take */
+	atomic_bool kicked;	  /* a look is posted already */
+	pthread_mutex_t lock;
+	struct delivery *all;
+};
+
+/* relay.c */
+struct delivery *delivery_new(struct relay *r);
+void delivery_free(struct delivery *d);
+void delivery_over(struct delivery *d); /* settled or given back: frees, and looks for more */
+void relay_post_job(struct delivery *d, void (*fn)(struct job *));
+void relay_look(struct relay *r);
+struct conf *relay_conf(struct relay *r); /* conf_unref() */
+
+/* delivery.c */
+void delivery_start_remote(struct delivery *d);
+void delivery_resolve(struct delivery *d);    /* has a connection */
+void delivery_begin_send(struct delivery *d); /* has an open one */
+void delivery_answers(struct delivery *d, span payload);
+void delivery_opened(struct delivery *d, const struct relay_opened *o);
+void delivery_sent(struct delivery *d, span payload);
+void delivery_out_gone(struct delivery *d);
+
+/* conn.c */
+struct conn *conn_new(struct relay *r, struct destination *dest, struct delivery *d);
+void conn_drop(struct conn *c);	     /* closes at `out` if open, frees, and lets the next one in */
+void conn_free_next(struct conn *c); /* its delivery is over: takes the next one or idles */
+int conn_send(struct conn *c, uint16_t type, span payload, int fd);
+struct destination *destination_get(struct relay *r, span route);
+struct conn *destination_take_idle(struct destination *dest);
+void destination_wait(struct destination *dest, struct delivery *d);
+void destination_free_if_unused(struct relay *r, struct destination *dest);
