@@ -1,0 +1,117 @@
+/* The message itself, in pieces (RFC 5321 4.1.1.4, RFC 3030): how it was framed is front's
+ * business. */
+#include "smtp/session_int.h"
+
+#include "base/log.h"
+
+#define REFUSING (MESSAGE_NUL | MESSAGE_BARE_CR | MESSAGE_BARE_LF)
+
+static struct mail_verdict verdict_of_error(int e)
+{
+	switch (e) {
+	case ERR_TOOBIG:
+		return (struct mail_verdict){ 552, "5.3.4", span_str(smtp_answer_too_big.text) };
+	case ERR_FULL:
+		return (struct mail_verdict){ 452, "4.3.1",
+					      SPAN("the disk is full, try again later") };
+	default:
+		return (struct mail_verdict){
+			451, "4.3.0", SPAN("the message could not be stored, try again later")
+		};
+	}
+}
+
+/* What another server could read as the end of a message must not pass through here (SMTP
+ * smuggling). */
+static struct mail_verdict verdict_of_defects(unsigned defects, struct arena *mem)
+{
+	const char *text = arena_printf(mem, "the message contains%s%s%s",
+					defects & MESSAGE_NUL ? " NUL" : "",
+					defects & MESSAGE_BARE_CR ? " bare CR" : "",
+					defects & MESSAGE_BARE_LF ? " bare LF" : "");
+
+	return (struct mail_verdict){ 550, "5.6.0", span_str(text) };
+}
+
+/* *RET_RECORDED: mail_receive() has counted it and written the timeline. */
+static struct mail_verdict judge(struct smtp_job *j, bool *ret_recorded)
+{
+	struct smtp_session *st = j->st;
+	struct mail_transaction *t = st->mail;
+	unsigned defects = (st->body_defects | t->scan.defects) & REFUSING;
+	struct mail_verdict v = { 0 };
+
+	*ret_recorded = false;
+	if (st->body_error)
+		return verdict_of_error(st->body_error);
+	if (defects)
+		return verdict_of_defects(defects, &t->mem);
+	*ret_recorded = true;
+	mail_receive(j->env, t, &v);
+	return v;
+}
+
+static void log_verdict(const struct mail_transaction *t, const struct mail_verdict *v)
+{
+	bool accepted = v->code < 300;
+	char ip[SOCK_TEXT];
+	struct arena mem;
+
+	arena_init(&mem);
+	sock_ip_text(&t->peer, ip);
+	log_event(LOG_INFO, accepted ? "smtp.accepted" : "smtp.rejected", F_ID("id", &t->id),
+		  F_STR("peer", ip), F_SPAN("from", address_text(&t->sender, &mem)),
+		  F_U64("rcpts", t->n_rcpts), F_U64("size", t->body_size), F_U64("code", v->code),
+		  F_STR("status", v->enhanced), F_SPAN("text", v->text));
+	arena_done(&mem);
+}
+
+static void finish(struct smtp_job *j)
+{
+	struct smtp_session *st = j->st;
+	struct mail_transaction *t = st->mail;
+	struct mail_verdict v;
+	bool recorded;
+
+	v = judge(j, &recorded);
+	if (v.code < 300 && !v.text.n) {
+		char id[ID_TEXT];
+
+		id_format(&t->id, id);
+		v.text = span_str(arena_printf(&t->mem, "Accepted as %s", id));
+	}
+	if (!recorded) {
+		struct event *e = event_add(&t->events, "smtp.data");
+
+		event_u64(e, "code", v.code, &t->mem);
+		event_str(e, "status", v.enhanced, &t->mem);
+		event_span(e, "text", v.text, &t->mem);
+		count_add(COUNT_SMTP_REJECTED, 1);
+	}
+	log_verdict(t, &v);
+	smtp_say(j, v.code, v.enhanced, v.text);
+	if (recorded) /* nothing is left to tell */
+		st->rejected = t->n_rcpts = 0;
+	smtp_drop_mail(j->env, st, "smtp.refused");
+}
+
+void smtp_body_piece(struct smtp_job *j, const struct sess_in *in)
+{
+	struct smtp_session *st = j->st;
+	bool last = in->body_flags & SESS_BODY_LAST;
+
+	if (!st->mail || !st->mail->n_rcpts) { /* front is mistaken: never 250 for it */
+		if (last)
+			smtp_answer(j, &smtp_answer_need_rcpt);
+		return;
+	}
+	if (in->body_flags & SESS_BODY_BAD)
+		st->body_defects |= in->body_flags >> SMTP_BODY_DEFECTS_SHIFT;
+	if (!st->body_error) {
+		int e = mail_body_add(j->env, st->mail, in->data, j->conf->max_message);
+
+		st->body_error = MIN(e, 0);
+	}
+	if (last)
+		finish(j);
+}

@@ -1,0 +1,126 @@
+/* RCPT (RFC 5321 4.1.1.3): one recipient, routed at once so that nobody hears of an unknown one
+ * later. */
+#include "smtp/session_int.h"
+
+#include "base/log.h"
+
+static bool same(const struct address *a, const struct address *b)
+{
+	return span_eq(a->local, b->local) && span_ieq(a->domain, b->domain);
+}
+
+static bool have_already(const struct mail_transaction *t, const struct address *a)
+{
+	for (const struct mail_rcpt *r = t->rcpts; r; r = r->next)
+		if (same(&r->address, a))
+			return true;
+	return false;
+}
+
+/* Does A's local part ask us to send on: "user%host@us", "user@host"@us, host!user@us?  Such an
+ * address is mail for here only if somebody has exactly that name (RFC 5321 3.6.1 lets us refuse
+ * it). */
+static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct arena *mem)
+{
+	size_t at = MIN(span_rfind(a->local, '%'), span_rfind(a->local, '@')),
+	       bang = span_find(a->local, '!');
+	struct directory_match m = { 0 };
+	struct address there = { .local = SPAN("postmaster") };
+
+	if (at == SPAN_NPOS && bang == SPAN_NPOS)
+		return false;
+	if (directory_lookup(j->env->directory, a, mem, &m) == 0 && !m.catch_all && !m.detail.n &&
+	    (m.kind == DIRECTORY_ACCOUNT || m.kind == DIRECTORY_ALIAS))
+		return false;
+	there.domain = at != SPAN_NPOS ? span_from(a->local, at + 1) : span_sub(a->local, 0, bang);
+	return directory_lookup(j->env->directory, &there, mem, &m) < 0 ||
+	       m.kind == DIRECTORY_NOT_LOCAL;
+}
+
+/* The bare <postmaster> means ours (RFC 5321 4.5.1). */
+static struct address complete(const struct address *a, const struct conf *conf, struct arena *mem)
+{
+	struct address full = { .local = arena_span(mem, a->local),
+				.domain = arena_span(mem, a->domain.n ? a->domain : conf->hostname),
+				.utf8 = a->utf8 };
+	return full;
+}
+
+/* 2xx: *RET_ROUTES lead somewhere. */
+static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
+				 struct mail_route **ret_routes, size_t *ret_n)
+{
+	struct mail_transaction *t = j->st->mail;
+	struct mail_route *routes = NULL;
+	size_t n = 0, refused = 0;
+
+	if (j->st->refused.code)
+		return j->st->refused;
+	if (t->n_rcpts >= j->conf->max_rcpts)
+		return (struct mail_verdict){ 452, "4.5.3",
+					      SPAN("Too many recipients for one message") };
+	if (!t->authenticated && asks_for_relay(j, a, &t->mem))
+		return (struct mail_verdict){ 550, "5.7.1", SPAN("relaying denied") };
+	if (mail_route(j->env, a, t->authenticated, &t->mem, &routes, &n) < 0)
+		return (struct mail_verdict){
+			451, "4.3.0", SPAN("the address cannot be looked up now, try again later")
+		};
+	for (size_t i = 0; i < n; i++)
+		refused += routes[i].kind == MAIL_ROUTE_REFUSED;
+	if (n == 0)
+		return (struct mail_verdict){ 550, "5.1.1", SPAN("the address leads nowhere") };
+	if (refused == n)
+		return routes[0].refusal;
+	*ret_routes = routes;
+	*ret_n = n;
+	return (struct mail_verdict){ 250, "2.1.5", SPAN("Recipient ok") };
+}
+
+static void note(struct smtp_job *j, const struct address *a, const struct mail_verdict *v)
+{
+	struct mail_transaction *t = j->st->mail;
+	struct event *e = event_add(&t->events, "smtp.rcpt");
+	span text = address_text(a, &t->mem);
+
+	event_span(e, "to", text, &t->mem);
+	event_u64(e, "code", v->code, &t->mem);
+	event_str(e, "status", v->enhanced, &t->mem);
+	if (v->code < 300)
+		return;
+	event_span(e, "text", v->text, &t->mem);
+	j->st->rejected++;
+	count_add(COUNT_SMTP_REJECTED, 1);
+	log_event(LOG_INFO, "smtp.rejected", F_ID("id", &t->id),
+		  F_SPAN("from", address_text(&t->sender, &t->mem)), F_SPAN("to", text),
+		  F_U64("code", v->code), F_STR("status", v->enhanced), F_SPAN("text", v->text));
+}
+
+void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
+{
+	struct mail_transaction *t = j->st->mail;
+	struct address a = complete(&c->path, j->conf, &t->mem);
+	struct mail_route *routes = NULL;
+	struct mail_verdict v;
+	struct mail_rcpt *r;
+	size_t n = 0;
+
+	/* Said twice is delivered once. */
+	if (have_already(t, &a)) {
+		smtp_say(j, 250, "2.1.5", SPAN("Recipient ok"));
+		return;
+	}
+	v = judge(j, &a, &routes, &n);
+	note(j, &a, &v);
+	smtp_say(j, v.code, v.enhanced, v.text);
+	if (v.code >= 300)
+		return;
+	r = arena_new(&t->mem, struct mail_rcpt);
+	*r = (struct mail_rcpt){ .address = a,
+				 .original = arena_span(&t->mem, c->original),
+				 .notify = c->notify,
+				 .routes = routes,
+				 .n_routes = n };
+	*t->rcpts_tail = r;
+	t->rcpts_tail = &r->next;
+	t->n_rcpts++;
+}

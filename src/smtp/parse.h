@@ -1,0 +1,41 @@
+/* The arguments of SMTP's commands (RFC 5321 4.1.1 and the extensions).  Pure. */
+#pragma once
+
+#include "base/arena.h"
+#include "format/address.h"
+#include "smtp/commands.h"
+
+struct smtp_command {
+	const struct smtp_rule *rule;
+	span text;	     /* DOMAIN, STRING, ANY: the argument as it is */
+	struct address path; /* MAIL, RCPT; in the arena */
+	/* MAIL */
+	bool has_size;
+	uint64_t size;	/* RFC 1870 */
+	bool body_8bit; /* BODY=8BITMIME, RFC 6152 */
+	bool smtputf8;	/* RFC 6531 */
+	bool ret_full;	/* RET=FULL, RFC 3461 4.3 */
+	span envid;	/* decoded, in the arena */
+	/* RCPT */
+	unsigned notify; /* SMTP_NOTIFY_*; 0: not said */
+	span original;	 /* ORCPT "rfc822;a@b", decoded, in the arena */
+	/* BDAT */
+	uint64_t chunk;
+	bool last;
+	/* AUTH */
+	span mechanism, initial; /* initial.p NULL: none */
+};
+/* RFC 3461 4.1; the values are those of queue/queue.h. */
+enum {
+	SMTP_NOTIFY_NEVER = 1,
+	SMTP_NOTIFY_SUCCESS = 2,
+	SMTP_NOTIFY_FAILURE = 4,
+	SMTP_NOTIFY_DELAY = 8
+};
+
+/* Parses ARGS as RULE demands.  NULL: *RET is set; else the refusal.  Spans point into ARGS or MEM.
+ * Non-ASCII addresses parse; whether the transaction allows them is smtp_utf8_check's question. */
+const struct smtp_answer *smtp_args_parse(const struct smtp_rule *rule, span args,
+					  struct arena *mem, struct smtp_command *ret);
+/* RFC 6531 3.5: a non-ASCII address outside an SMTPUTF8 transaction is refused (5.6.7). */
+const struct smtp_answer *smtp_utf8_check(const struct smtp_command *c, bool smtputf8);

@@ -1,0 +1,58 @@
+/* Inside smtp/: core's truth about one session, and what a job carries around. */
+#pragma once
+
+#include "mail/mail.h"
+#include "sasl/sasl.h"
+#include "smtp/parse.h"
+#include "smtp/smtp.h"
+#include "smtp/wire.h"
+
+struct smtp_session {
+	bool helo, esmtp;
+	char *helo_name; /* malloc'd; as the peer said it */
+	bool authenticated;
+	struct arena auth_mem; /* of ACCOUNT */
+	struct directory_account account;
+	struct sasl *sasl; /* an exchange is under way */
+	unsigned auth_failures;
+	struct mail_transaction *mail;
+	struct mail_verdict
+		refused;   /* code != 0: MAIL was answered 250 in front, but its RCPTs hear this */
+	unsigned rejected; /* recipients of this transaction */
+	int body_error;	   /* the first failure of a piece; the rest is dropped */
+	unsigned body_defects;
+};
+
+enum smtp_end { SMTP_END_PARK, SMTP_END_CLOSE, SMTP_END_STARTTLS };
+
+struct smtp_job {
+	struct sess *s;
+	struct smtp_session *st;
+	struct core_env *env;
+	struct conf *conf;
+	bool quiet; /* front has answered this command */
+	enum smtp_end end;
+};
+
+void smtp_say(struct smtp_job *j, unsigned code, const char *enhanced, span text);
+static inline void smtp_answer(struct smtp_job *j, const struct smtp_answer *a)
+{
+	smtp_say(j, a->code, a->enhanced, span_str(a->text));
+}
+bool smtp_is_submission(const struct sess *s);
+
+/* Ends the transaction without a message; what happened so far goes to the timeline.  WHY is an
+ * event name. */
+void smtp_drop_mail(struct core_env *env, struct smtp_session *st, const char *why);
+/* Forgets all that the peer said (EHLO is not among it: RFC 3207 4.2 wants that too). */
+void smtp_forget(struct core_env *env, struct smtp_session *st);
+
+typedef void smtp_command_fn(struct smtp_job *j, const struct smtp_command *c, span line);
+smtp_command_fn smtp_cmd_helo, smtp_cmd_mail, smtp_cmd_rset, smtp_cmd_rcpt, smtp_cmd_auth,
+	smtp_cmd_starttls;
+/* MAIL could not be taken although front has said 250. */
+void smtp_refuse_mail(struct smtp_job *j, const struct smtp_answer *a);
+/* The next line of an AUTH exchange. */
+void smtp_auth_line(struct smtp_job *j, span line);
+/* A piece of a message. */
+void smtp_body_piece(struct smtp_job *j, const struct sess_in *in);

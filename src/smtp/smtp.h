@@ -1,0 +1,7 @@
+/* SMTP's core half: the session's truth and the commands.  One file per command family. */
+#pragma once
+
+#include "sys/session.h"
+
+extern const struct sess_ops smtp_sess_ops;	  /* SESS_PROTO_SMTP */
+extern const struct sess_ops submission_sess_ops; /* SESS_PROTO_SUBMISSION */
