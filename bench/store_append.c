@@ -1,6 +1,7 @@
 /* Appends per second and CPU per append: store_append [accounts [threads [appends per thread [bytes
  * [dir]]]]] Every append is synced before it counts. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -43,6 +44,18 @@ static void *run(void *arg)
 	return NULL;
 }
 
+static atomic_bool ended;
+
+/* As the server does: checkpoints while mail flows. */
+static void *maintain(void *arg)
+{
+	while (!atomic_load(&ended)) {
+		store_maintain(store);
+		usleep(100000);
+	}
+	return NULL;
+}
+
 static unsigned arg_or(int argc, char **argv, int i, unsigned def)
 {
 	return argc > i ? (unsigned)strtoul(argv[i], NULL, 10) : def;
@@ -77,6 +90,8 @@ int main(int argc, char **argv)
 			die("account_create", &info);
 	}
 	pthread_t *t = xcalloc(n_threads, sizeof(*t));
+	pthread_t maintainer;
+	pthread_create(&maintainer, NULL, maintain, NULL);
 	usec wall = clock_mono(), cpu = clock_cpu_process();
 	for (unsigned i = 0; i < n_threads; i++)
 		pthread_create(&t[i], NULL, run, (void *)(uintptr_t)i);
@@ -87,6 +102,8 @@ int main(int argc, char **argv)
 	unsigned n = n_threads * per_thread;
 	printf("store_append accounts=%u threads=%u bytes=%u: %.0f appends/s, %.1f us CPU each\n",
 	       n_accounts, n_threads, (unsigned)body.n, n / ((double)wall / 1e6), (double)cpu / n);
+	atomic_store(&ended, true);
+	pthread_join(maintainer, NULL);
 	store_close(store);
 	free(t);
 	buf_done(&body);

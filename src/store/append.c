@@ -183,6 +183,15 @@ static int insert_one(struct db_tx *tx, struct append *c, struct mbox *m, struct
 	return r;
 }
 
+static int insert_outbox(struct db_tx *tx, const struct store_message *m)
+{
+	int r = 0;
+	for (size_t i = 0; i < m->n_outbox && !r; i++)
+		r = db_run(tx, "INSERT INTO outbox(kind, data) VALUES(?, ?)", "ib",
+			   (int64_t)m->outbox[i].kind, m->outbox[i].data);
+	return r;
+}
+
 static int find_mailbox(struct db_tx *tx, struct append *c, struct mbox *m)
 {
 	int r = mbox_load_name(tx, c->mailbox, m);
@@ -213,6 +222,8 @@ static int append_tx(struct db_tx *tx, void *arg)
 			return r;
 		m.modseq += c->n_new++ == 0; /* S3: one for all that a commit appends */
 		r = insert_one(tx, c, &m, p);
+		if (!r)
+			r = insert_outbox(tx, p->m);
 		if (r)
 			return r;
 	}

@@ -34,6 +34,15 @@ static char *account_path(const struct store *s, span id, const char *suffix)
 
 /* --- the state of an open handle --- */
 
+static int load_last_body_tx(struct db_tx *tx, void *arg)
+{
+	struct account *a = arg;
+	int64_t last = 0;
+	int r = db_get_i64(tx, &last, "SELECT ifnull(max(id), 0) FROM body", "");
+	atomic_store(&a->last_body, last);
+	return r;
+}
+
 static void *on_open(struct db *d, const char *path, void *arg)
 {
 	struct account *a = xcalloc(1, sizeof(*a));
@@ -43,13 +52,9 @@ static void *on_open(struct db *d, const char *path, void *arg)
 	memcpy(a->id, a->dir + strlen(a->dir) - ACCOUNT_ID_LEN, ACCOUNT_ID_LEN);
 	a->views = idmap_new();
 	pthread_mutex_init(&a->mu, NULL);
-	struct db_tx *tx = NULL;
-	int64_t last = 0;
-	if (db_read_begin(d, &tx) == 0) {
-		if (db_get_i64(tx, &last, "SELECT ifnull(max(id), 0) FROM body", "") > 0)
-			atomic_store(&a->last_body, last);
-		db_read_end(tx);
-	}
+	/* On the writer: a delivery alone needs no reader. */
+	if (db_write(d, load_last_body_tx, a) != 0)
+		atomic_store(&a->last_body, 0); /* what is wrong shows in the next call */
 	return a;
 }
 

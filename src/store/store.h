@@ -21,6 +21,7 @@
  *   expunged                             store_expunge       store.expunge.before_commit, store.expunge.before_unlink
  *   mailbox made, renamed, removed       store_mailbox_*     store.mailbox.after_commit
  *   delivery key dropped                 store_key_drop      store.key.after_commit
+ *   outbox row moved on                  store_outbox_drop   store.outbox.after_commit
  */
 #pragma once
 
@@ -85,6 +86,11 @@ struct store_flags { uint32_t system; uint64_t keywords; };
 int store_keyword_bit(struct account *a, span keyword, bool create, unsigned *ret_bit);
 int store_keyword_names(struct account *a, struct arena *mem, span *ret64, size_t *ret_n);
 
+struct store_outbox {
+	int64_t id;  /* set by store_outbox_list */
+	int kind;    /* the caller's: forward, vacation, DSN, ... */
+	span data;   /* the caller's encoding */
+};
 struct store_message { /* what is appended */
 	span bytes;           /* the message, CRLF lines; or empty when SPOOL_FD >= 0 */
 	int spool_fd;         /* O_TMPFILE that holds it (taken by link), or -1 */
@@ -94,8 +100,11 @@ struct store_message { /* what is appended */
 	uint8_t delivery_key[16]; /* all zero: none (S4) */
 	struct id trace;      /* the transaction that brought it */
 	bool opaque;          /* poison: do not parse; one opaque part */
+	const struct store_outbox *outbox; /* what this delivery causes elsewhere (S6); with a known delivery key: nothing */
+	size_t n_outbox;
 };
-/* Appends to mailbox NAME (created if CREATE and missing).  ERR_NOENT, ERR_QUOTA, ERR_FULL, ERR_SYNC.  Success is
+/* Appends to mailbox NAME (created if CREATE and missing).  ERR_NOENT, ERR_FULL, ERR_SYNC (quota is the
+ * caller's to ask: account_usage).  Success is
  * durable.  Everything that is parsed (envelope, structure) is prepared before the commit begins. */
 int store_append(struct account *a, span mailbox, bool create, const struct store_message *m, struct imap_uid *ret_uid,
 		 uint32_t *ret_uidvalidity) _must_check_;
@@ -103,6 +112,12 @@ int store_append(struct account *a, span mailbox, bool create, const struct stor
 int store_append_many(struct account *a, span mailbox, const struct store_message *m, size_t n, struct imap_uid *ret_uids,
 		      uint32_t *ret_uidvalidity) _must_check_;
 int store_key_drop(struct account *a, const uint8_t key[16]); /* queue row gone for good */
+
+/* --- the outbox (S6): moved to the queue idempotently by (account, id), then dropped.  Ids are never
+ * used twice. --- */
+/* Up to MAX rows with an id above AFTER, by rising id; array in MEM. */
+int store_outbox_list(struct account *a, int64_t after, size_t max, struct arena *mem, struct store_outbox **ret, size_t *ret_n);
+int store_outbox_drop(struct account *a, int64_t id);
 
 /* --- views (S7) --- */
 struct store_row { uint32_t uid; uint32_t flags; uint64_t keywords; uint64_t modseq; };

@@ -3,10 +3,12 @@
 #include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -314,6 +316,59 @@ static void test_delivery_key(void **state)
 	assert_int_equal(store_append(acc, SPAN("INBOX"), false, &m, &b, NULL), 0);
 	assert_int_equal(b.v, 3);
 	buf_done(&big);
+}
+
+/* S6: with the message or not at all; a known key brings none. */
+static void test_outbox(void **state)
+{
+	struct store_outbox rows[] = { { 0, 1, SPAN("forward") }, { 0, 2, SPAN("vacation") } },
+			    *out;
+	struct store_message m = { .bytes = SPAN(MAIL),
+				   .spool_fd = -1,
+				   .delivery_key = { 9 },
+				   .outbox = rows,
+				   .n_outbox = 2 };
+	size_t n;
+	assert_int_equal(store_append(acc, SPAN("missing"), false, &m, NULL, NULL), ERR_NOENT);
+	assert_int_equal(store_outbox_list(acc, 0, 10, &mem, &out, &n), 0);
+	assert_int_equal(n, 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(store_append(acc, SPAN("INBOX"), false, &m, NULL, NULL), 0);
+	reopen();
+	assert_int_equal(store_outbox_list(acc, 0, 10, &mem, &out, &n), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(out[1].kind, 2);
+	assert_true(span_eq_str(out[1].data, "vacation"));
+	int64_t last = out[1].id;
+	assert_int_equal(store_outbox_drop(acc, out[0].id), 0);
+	assert_int_equal(store_outbox_drop(acc, last), 0);
+	m.delivery_key[0] = 8;
+	assert_int_equal(store_append(acc, SPAN("INBOX"), false, &m, NULL, NULL), 0);
+	assert_int_equal(store_outbox_list(acc, 0, 10, &mem, &out, &n), 0);
+	assert_true(out[0].id > last);
+}
+
+/* D3 from above: nothing of the failed append is answered, the next look-up repairs by a copy. */
+static void test_failed_write(void **state)
+{
+	struct imap_uid uid = append("INBOX");
+	struct store_message m = { .bytes = SPAN(MAIL), .spool_fd = -1 };
+	struct rlimit old, low;
+	getrlimit(RLIMIT_FSIZE, &old);
+	low = old;
+	low.rlim_cur = 200000;
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &low);
+	int r = 0, n = 1;
+	while (n < 100 && (r = store_append(acc, SPAN("INBOX"), false, &m, &uid, NULL)) == 0)
+		n++;
+	setrlimit(RLIMIT_FSIZE, &old);
+	assert_int_equal(r, ERR_SYNC);
+	assert_int_equal(store_append(acc, SPAN("INBOX"), false, &m, &uid, NULL), ERR_SYNC);
+	account_put(acc);
+	get_account();
+	assert_int_equal(find("INBOX").messages, n);
+	assert_int_equal(append("INBOX").v, n + 1);
 }
 
 /* --- mailboxes --- */
@@ -660,7 +715,7 @@ int main(void)
 		T(test_names),		T(test_children),      T(test_uidvalidity),
 		T(test_rename),		T(test_subscriptions), T(test_flags),
 		T(test_keywords),	T(test_view_patches),  T(test_expunge_deleted_only),
-		T(test_threads),
+		T(test_threads),	T(test_outbox),	       T(test_failed_write),
 	};
 	int r = cmocka_run_group_tests_name("store", tests, NULL, NULL);
 	single = true;
