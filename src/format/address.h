@@ -45,5 +45,6 @@ struct mailbox_address {
 	enum { MAILBOX_ADDR, MAILBOX_GROUP_START, MAILBOX_GROUP_END } kind; /* as IMAP lists groups */
 };
 /* Parses an address-list (value of a header field, folded or not), leniently: what cannot be parsed
- * is skipped to the next comma and counted in *RET_BAD (may be NULL).  Near-linear; at most MAX entries. */
+ * is skipped to the next comma and counted in *RET_BAD (may be NULL).  A word without "@" is an entry
+ * with an empty domain.  Groups always balance.  Linear; at most MAX entries. */
 size_t address_list_parse(span value, struct arena *mem, struct mailbox_address *ret, size_t max, size_t *ret_bad);

@@ -24,8 +24,10 @@ struct message_facts {
 	span auto_submitted;
 	bool precedence_bulk; /* Precedence: bulk/list/junk, or List-Id */
 };
+/* Spans point into MESSAGE; subject_value and auto_submitted are trimmed, from_value is as it stands. */
 void message_check(span message, struct message_facts *ret);
-/* Incremental defect scan for bodies that arrive in pieces. */
+/* The same defects, but MESSAGE_BAD_HEADER, for a message that arrives in pieces: feed all of it, header
+ * first; how it is cut does not matter.  `defects` is complete after message_scan_end(). */
 struct message_scan { unsigned defects; size_t line; uint8_t last; bool in_header; uint8_t tail; };
 void message_scan_init(struct message_scan *s);
 void message_scan_feed(struct message_scan *s, span piece);

@@ -8,9 +8,11 @@
 
 /* "(\"date\" \"subject\" ((...)) ...)": the value of FETCH ENVELOPE. */
 int imapfmt_envelope(struct buf *b, span header, struct arena *mem);
-/* The value of BODYSTRUCTURE (extensible) or BODY (not). */
+/* The value of BODYSTRUCTURE (extensible) or BODY (not).  Parameters are sent as written, RFC 2231 forms
+ * included: clients decode them. */
 int imapfmt_bodystructure(struct buf *b, span message, const struct mime_part *root, bool extensible);
-/* NIL-less string: quoted if it can be (no CR, LF, NUL, 8-bit; up to 1,024 bytes), else a literal. */
+/* NIL-less string: quoted if it can be (no CR, LF, NUL, 8-bit; up to 1,024 bytes), else a literal,
+ * in which NUL, which IMAP cannot carry there, is "?". */
 int imapfmt_string(struct buf *b, span s);
 int imapfmt_nstring(struct buf *b, span s); /* s.p == NULL gives NIL */
 int imapfmt_astring(struct buf *b, span s); /* atom where possible */

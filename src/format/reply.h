@@ -10,7 +10,8 @@ struct smtp_reply {
 	size_t lines;
 };
 /* Reads one complete (multi-line) reply at the start of IN.  1: read, *RET_USED bytes; 0: needs more;
- * ERR_SYNTAX, ERR_TOOBIG (over MAX_LINES lines or IN over MAX_BYTES without an end).  TEXT is put into B. */
+ * ERR_SYNTAX, ERR_TOOBIG (over MAX_LINES lines or IN over MAX_BYTES without an end).  TEXT is put into
+ * B behind what is there, control bytes shown as "?"; nothing is put on failure.  Lines must agree in code. */
 int smtp_reply_parse(span in, size_t max_lines, size_t max_bytes, struct buf *b, struct smtp_reply *ret,
 		     size_t *ret_used);
 /* "250-2.1.0 a\r\n250 2.1.0 b\r\n": one reply line per LF-separated line of TEXT.  Text is made

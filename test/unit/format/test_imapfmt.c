@@ -146,8 +146,6 @@ static void test_mutf7(void **state)
 	};
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
 		_cleanup_(buf_donep) struct buf b = BUF_INIT(1000);
-		if (mutf7_decode(&b, span_str(wrong[i])) != ERR_SYNTAX)
-			print_error("%s\n", wrong[i]);
 		assert_int_equal(mutf7_decode(&b, span_str(wrong[i])), ERR_SYNTAX);
 		assert_int_equal(b.n, 0);
 	}
