@@ -199,7 +199,7 @@ static const char *first_sentence(enum dsn_action a)
 	switch (a) {
 	case DSN_FAILED:
 		return "Your message could not be delivered to everybody you sent it to. "
-		       "Nothing more will be tried for the addresses below.";
+		       "Where it says \"was not delivered\", nothing more will be tried.";
 	case DSN_DELAYED:
 		return "Your message has not been delivered yet. You need not do anything: "
 		       "delivery will be tried again, and you will be told if it fails for good.";
