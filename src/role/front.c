@@ -52,7 +52,6 @@ static void settings_replace(struct front *f, struct conf *conf, struct tls_serv
 	s->refs = 1;
 	pthread_mutex_lock(&f->lock);
 	struct front_settings *old = f->settings;
-	/* Only this thread counts references of a conf. */
 	s->conf = conf ? conf : old ? conf_ref(old->conf) : NULL;
 	s->tls = tls ? tls : old && old->tls ? tls_server_ref(old->tls) : NULL;
 	f->settings = s;

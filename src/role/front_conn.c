@@ -403,6 +403,20 @@ void conn_pump(struct conn *c)
 	conn_settle(c);
 }
 
+/* Core's word for this moment, else the configured time, else the protocol's own. */
+static usec input_timeout(const struct conn *c)
+{
+	const struct conf *conf = c->settings->conf;
+	usec configured = c->ops->proto == SESS_PROTO_IMAP   ? conf->imap_timeout
+			  : c->ops->proto == SESS_PROTO_POP3 ? conf->pop3_timeout
+							     : conf->smtp_timeout;
+	if (c->idle_seconds)
+		return c->idle_seconds * USEC_SEC;
+	if (!c->established)
+		return c->ops->preauth_seconds * USEC_SEC;
+	return configured > 0 ? configured : c->ops->idle_seconds * USEC_SEC;
+}
+
 /* One timer serves all phases; it starts again with the phase and with progress. */
 static void arm(struct conn *c)
 {
@@ -419,8 +433,7 @@ static void arm(struct conn *c)
 	} else if (timed == TIMED_WRITE) {
 		loop_timer_arm(&c->timer, WRITE_TIMEOUT);
 	} else {
-		unsigned wire = c->established ? c->ops->idle_seconds : c->ops->preauth_seconds;
-		loop_timer_arm(&c->timer, (c->idle_seconds ? c->idle_seconds : wire) * USEC_SEC);
+		loop_timer_arm(&c->timer, input_timeout(c));
 	}
 }
 

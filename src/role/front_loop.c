@@ -173,6 +173,7 @@ void front_listen(struct front *f)
 static void stop_listening(struct front *f)
 {
 	loop_timer_stop(&f->accept_timer);
+	loop_timer_stop(&f->ticket_timer);
 	for (size_t i = 0; i < f->n_listeners; i++) {
 		loop_io_del(f->listeners[i].io);
 		f->listeners[i].io = NULL;
@@ -262,6 +263,8 @@ void front_loop_free(struct front_loop *l)
 	 * refuses. */
 	l->drain_until = clock_mono();
 	loop_timer_stop(&l->drain_timer);
+	if (l->number == 0)
+		stop_listening(l->front);
 	loop_post(l->loop, stop_posted, l);
 	loop_run(l->loop);
 	while (idmap_next(l->conns, &it, NULL, &c))

@@ -125,9 +125,8 @@ int keys_load(struct keys *k, uint32_t number, span pem, struct err_info *info)
 			       number);
 	}
 	pthread_mutex_lock(&k->lock);
-	EVP_PKEY *old = idmap_put(k->by_number, (uint64_t)number + 1, pkey);
+	EVP_PKEY_free(idmap_put(k->by_number, (uint64_t)number + 1, pkey));
 	pthread_mutex_unlock(&k->lock);
-	EVP_PKEY_free(old);
 	return 0;
 }
 
@@ -139,6 +138,15 @@ static EVP_PKEY *keys_get(struct keys *k, uint32_t number)
 		EVP_PKEY_up_ref(pkey);
 	pthread_mutex_unlock(&k->lock);
 	return pkey;
+}
+
+/* References are given back under the lock as well: the library's own counting is atomic, but no
+ * race detector can see that. */
+static void keys_put(struct keys *k, EVP_PKEY *pkey)
+{
+	pthread_mutex_lock(&k->lock);
+	EVP_PKEY_free(pkey);
+	pthread_mutex_unlock(&k->lock);
 }
 
 /* RFC 8446 4.4.3: 64 spaces, the context string, a zero byte, the transcript's SHA-256 or SHA-384.
@@ -229,7 +237,7 @@ static size_t answer(struct keys *k, span question, uint8_t sig[SIGNATURE_MAX])
 	size_t n = SIGNATURE_MAX;
 	if (!may_sign(pkey, padding, tbs) || sign(pkey, md, padding, tbs, sig, &n) < 0)
 		n = 0;
-	EVP_PKEY_free(pkey);
+	keys_put(k, pkey);
 	return n;
 }
 
