@@ -67,6 +67,11 @@ static int insert(struct db_tx *tx, void *arg)
 	return db_run(tx, "INSERT INTO t(who, v) VALUES(1, ?)", "z", (const char *)arg);
 }
 
+static int put(struct db *d, const char *v)
+{
+	return db_write(d, insert, (void *)v);
+}
+
 static int64_t count(struct db *d)
 {
 	struct db_tx *tx = NULL;
@@ -86,7 +91,7 @@ static void test_create_and_reopen(void **state)
 	struct stat st;
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(db_write(d, insert, "one"), 0);
+	assert_int_equal(put(d, "one"), 0);
 	assert_true(db_memory(d) > 0);
 	db_close(d);
 	char shm[128];
@@ -151,9 +156,9 @@ static void test_group_commit(void **state)
 static void test_errors_of_statements(void **state)
 {
 	struct db *d = open_db();
-	assert_int_equal(db_write(d, insert, "a"), 0);
-	assert_int_equal(db_write(d, insert, "a"), ERR_EXIST);
-	assert_int_equal(db_write(d, insert, "b"), 0);
+	assert_int_equal(put(d, "a"), 0);
+	assert_int_equal(put(d, "a"), ERR_EXIST);
+	assert_int_equal(put(d, "b"), 0);
 	assert_int_equal(count(d), 2);
 	assert_int_equal(db_poisoned(d), 0);
 	db_close(d);
@@ -238,12 +243,12 @@ static void test_versions(void **state)
 {
 	struct db *d = open_db();
 	struct err_info info = { 0 };
-	assert_int_equal(db_write(d, insert, "one"), 0);
+	assert_int_equal(put(d, "one"), 0);
 	db_close(d);
 	assert_int_equal(db_open(path, &schema_2, mode, &d, &info), 0); /* forward */
 	db_close(d);
 	assert_int_equal(db_open(path, &schema_1, mode, &d, &info), 0); /* rollback is allowed */
-	assert_int_equal(db_write(d, insert, "two"), 0);
+	assert_int_equal(put(d, "two"), 0);
 	db_close(d);
 	assert_int_equal(db_open(path, &schema_3, mode, &d, &info), 0);
 	assert_int_equal(count(d), 2);
@@ -263,6 +268,11 @@ static int limit_pages(struct db_tx *tx, void *arg)
 	return MIN(r, 0);
 }
 
+static int limit(struct db *d, const char *sql)
+{
+	return db_write(d, limit_pages, (void *)sql);
+}
+
 static int insert_big(struct db_tx *tx, void *arg)
 {
 	static const char zeros[100000];
@@ -273,15 +283,15 @@ static int insert_big(struct db_tx *tx, void *arg)
 static void test_full(void **state)
 {
 	struct db *d = open_db();
-	assert_int_equal(db_write(d, limit_pages, "PRAGMA max_page_count = 20"), 0);
+	assert_int_equal(limit(d, "PRAGMA max_page_count = 20"), 0);
 	int r = 0, n = 0;
 	while (n < 100 && (r = db_write(d, insert_big, NULL)) == 0)
 		n++;
 	assert_int_equal(r, ERR_FULL);
 	assert_int_equal(count(d), n);
 	assert_int_equal(db_poisoned(d), 0);
-	assert_int_equal(db_write(d, insert, "small still fits"), 0);
-	assert_int_equal(db_write(d, limit_pages, "PRAGMA max_page_count = 100000"), 0);
+	assert_int_equal(put(d, "small still fits"), 0);
+	assert_int_equal(limit(d, "PRAGMA max_page_count = 100000"), 0);
 	assert_int_equal(db_write(d, insert_big, NULL), 0);
 	assert_int_equal(count(d), n + 2);
 	db_close(d);
@@ -291,9 +301,9 @@ static void test_full(void **state)
 static void test_poison_and_copy(void **state)
 {
 	struct db *d = open_db();
-	char *names[] = { "a", "b", "c" };
+	const char *names[] = { "a", "b", "c" };
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		assert_int_equal(db_write(d, insert, names[i]), 0);
+		assert_int_equal(put(d, names[i]), 0);
 	struct rlimit old, low;
 	getrlimit(RLIMIT_FSIZE, &old);
 	low = old;
@@ -304,13 +314,13 @@ static void test_poison_and_copy(void **state)
 	setrlimit(RLIMIT_FSIZE, &old);
 	assert_int_equal(r, ERR_SYNC);
 	assert_int_equal(db_poisoned(d), ERR_SYNC);
-	assert_int_equal(db_write(d, insert, "d"), ERR_SYNC);
+	assert_int_equal(put(d, "d"), ERR_SYNC);
 	assert_int_equal(db_read_begin(d, &(struct db_tx *){ 0 }), ERR_SYNC);
 	assert_int_equal(db_checkpoint(d), ERR_SYNC);
 	assert_int_equal(db_reopen_copy(d), 0);
 	assert_int_equal(db_poisoned(d), 0);
 	assert_int_equal(count(d), 3);
-	assert_int_equal(db_write(d, insert, "d"), 0);
+	assert_int_equal(put(d, "d"), 0);
 	db_close(d);
 	d = open_db();
 	assert_int_equal(count(d), 4);
@@ -321,12 +331,12 @@ static void test_poison_and_copy(void **state)
 static void test_swap_after_crash(void **state)
 {
 	struct db *d = open_db();
-	assert_int_equal(db_write(d, insert, "a"), 0);
+	assert_int_equal(put(d, "a"), 0);
 	char copy[128], wal[128];
 	snprintf(copy, sizeof(copy), "%s-copy", path);
 	snprintf(wal, sizeof(wal), "%s-wal", path);
 	assert_int_equal(db_backup(d, copy), 0);
-	assert_int_equal(db_write(d, insert, "only in the old WAL"), 0);
+	assert_int_equal(put(d, "only in the old WAL"), 0);
 	db_close(d);
 	FILE *f = fopen(wal, "w");
 	fputs("garbage of the old database", f);
@@ -342,7 +352,7 @@ static int wait_in_write(struct db_tx *tx, void *arg)
 	sem_t *s = arg;
 	sem_post(&s[0]);
 	sem_wait(&s[1]);
-	return insert(tx, "slow");
+	return insert(tx, (void *)"slow");
 }
 
 struct slow {
@@ -364,7 +374,7 @@ static void test_read_beside_write(void **state)
 	sem_init(&w.s[0], 0, 0);
 	sem_init(&w.s[1], 0, 0);
 	pthread_t t;
-	assert_int_equal(db_write(w.d, insert, "first"), 0);
+	assert_int_equal(put(w.d, "first"), 0);
 	pthread_create(&t, NULL, slow_writer, &w);
 	sem_wait(&w.s[0]);
 	char backup[128];
@@ -403,7 +413,7 @@ static void test_many_readers(void **state)
 	char v[16];
 	for (int i = 0; i < 50; i++) {
 		snprintf(v, sizeof(v), "%d", i);
-		assert_int_equal(db_write(d, insert, v), 0);
+		assert_int_equal(put(d, v), 0);
 		if (i % 10 == 0)
 			assert_int_equal(db_checkpoint(d), 0);
 	}
@@ -437,7 +447,7 @@ static void test_async(void **state)
 		if (i % 10 == 0) {
 			char s[32];
 			snprintf(s, sizeof(s), "sync %d", i);
-			assert_int_equal(db_write(d, insert, s), 0);
+			assert_int_equal(put(d, s), 0);
 		}
 	}
 	db_close(d); /* what is queued is written before */
@@ -490,7 +500,7 @@ static void test_cache(void **state)
 	db_cache_drop(c, p[0]);
 	assert_int_equal(db_cache_get(c, p[0], &schema_1, mode, &(struct db *){ 0 }, NULL, NULL),
 			 ERR_AGAIN);
-	assert_int_equal(db_write(again, insert, "x"), 0);
+	assert_int_equal(put(again, "x"), 0);
 	db_cache_put(c, again);
 	assert_int_equal(db_cache_get(c, p[0], &schema_1, mode, &again, NULL, NULL), 0);
 	assert_int_equal(count(again), 1);
