@@ -182,25 +182,27 @@ static int write_accept(struct db_tx *tx, void *arg)
 	return insert_write(tx, arg);
 }
 
-/* The id's own shard, or the next one that is not poisoned. */
-static struct shard *pick_shard(struct queue *q, const struct queue_message_in *m)
+/* The id's own shard, or the next one that is healthy; a transfer that may be repeated must meet
+ * its earlier self. */
+static int pick_shard(struct queue *q, const struct queue_message_in *m, struct shard **ret)
 {
 	uint64_t h = hash_stable(m->once.n ? m->once : span_of(m->id.b, sizeof(m->id.b)));
-	if (m->once.n) /* must meet its earlier self */
-		return &q->shard[h % q->n_shards];
-	for (unsigned i = 0; i < q->n_shards; i++) {
-		struct shard *s = &q->shard[(h + i) % q->n_shards];
-		if (!db_poisoned(s->db))
-			return s;
+	int r = ERR_SYNC;
+	for (unsigned i = 0; r < 0 && i < (m->once.n ? 1 : q->n_shards); i++) {
+		*ret = &q->shard[(h + i) % q->n_shards];
+		r = shard_healthy(*ret);
 	}
-	return &q->shard[h % q->n_shards];
+	return r;
 }
 
 int queue_accept(struct queue *q, const struct queue_message_in *m)
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
+	struct shard *s;
 	struct insert in;
-	int r = insert_prepare(q, pick_shard(q, m), m, &mem, &in);
+	int r = pick_shard(q, m, &s);
+	if (r >= 0)
+		r = insert_prepare(q, s, m, &mem, &in);
 	if (r < 0)
 		return r;
 	FAILPOINT("queue.accept.before_commit");

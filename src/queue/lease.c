@@ -1,7 +1,5 @@
 #include "queue/queue_int.h"
 
-/* What a read error holds a group back, so that a sick shard is not asked in a tight loop. */
-static const usec sick_delay = 60 * USEC_SEC;
 /* Less than this between the wall and the monotonic clock is slewing, not a jump. */
 static const usec jump = 60 * USEC_SEC;
 
@@ -59,7 +57,10 @@ static int read_lease(struct queue *q, const struct group *g, struct arena *mem,
 				 .shard = g->m->shard,
 				 .message_row = g->m->row,
 				 .route = arena_span(mem, g->route->text) };
-	int r = db_read_begin(q->shard[l.shard].db, &tx);
+	/* Without a healthy database the results could not be kept either. */
+	int r = shard_healthy(&q->shard[l.shard]);
+	if (r >= 0)
+		r = db_read_begin(q->shard[l.shard].db, &tx);
 	if (r >= 0)
 		r = read_message(tx, g->m, mem, &l);
 	if (r <= 0)
@@ -91,7 +92,7 @@ static int take(struct queue *q, struct group *g, struct arena *mem, struct queu
 	if (r == 0)
 		schedule_remove(q, g);
 	else if (r < 0)
-		schedule_unlease(q, g, clock_wall() + sick_delay);
+		schedule_unlease(q, g, clock_wall() + SICK_DELAY);
 	return r;
 }
 
@@ -100,6 +101,7 @@ static void notice_jump(struct queue *q, usec now)
 	usec diff = now - clock_mono(), moved = diff - q->wall_minus_mono;
 	if (moved > jump || moved < -jump) {
 		q->wall_minus_mono = diff;
+		q->settle_at = MIN(q->settle_at, now + SICK_DELAY);
 		schedule_clamp(q, now);
 	}
 }
@@ -108,12 +110,15 @@ int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, use
 {
 	int r = 0;
 	usec next = 0;
+	settle_again(q);
 	pthread_mutex_lock(&q->lock);
 	while (r == 0) {
 		usec now = clock_wall();
 		notice_jump(q, now);
 		if (q->due.n == 0 || q->due.v[0]->due > now) {
 			next = q->due.n ? q->due.v[0]->due : 0;
+			if (q->unsettled && (next == 0 || q->settle_at < next))
+				next = q->settle_at;
 			q->told = next;
 			q->armed = true;
 			break;
@@ -144,7 +149,7 @@ void queue_release(struct queue *q, const struct queue_lease *l)
 {
 	pthread_mutex_lock(&q->lock);
 	struct group *g = idmap_get(q->leases, l->lease_id);
-	if (g)
+	if (g && !g->kept)
 		schedule_unlease(q, g, g->due);
 	schedule_unlock(q);
 }

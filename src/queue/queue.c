@@ -82,6 +82,10 @@ void queue_close(struct queue *q)
 	for (unsigned i = 0; i < q->n_shards; i++)
 		db_close(q->shard[i].db);
 	schedule_free(q);
+	for (struct unsettled *u = q->unsettled, *next; u; u = next) {
+		next = u->next;
+		unsettled_free(u);
+	}
 	pthread_mutex_destroy(&q->lock);
 	free(q->dir);
 	free(q->blobs);

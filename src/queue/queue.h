@@ -119,8 +119,10 @@ struct queue_result {
  * Deferred recipients past their lifetime are turned into failures by the caller beforehand
  * (queue_expired): a bounce needs the text of its failure.  Recipients of the lease that R does not name
  * are released.  The keys of local recipients (route "local" or "local:...") whose rows are gone come out of
- * queue_keys_take().  On an error the lease stays: settle again later, or queue_release().
- * ERR_NOENT: no such lease; ERR_INVAL: a row that is not the lease's; those of queue_accept. */
+ * queue_keys_take().  ERR_NOENT: no such lease; ERR_INVAL: a row that is not the lease's.
+ * ERR_FULL, ERR_SYNC, ERR_IO: not committed, but the queue keeps R and DSN and commits them when the disk takes
+ * them again (a process that ends before tries the recipients once more); the lease is its own then, and
+ * queue_release() leaves it alone. */
 int queue_settle(struct queue *q, const struct queue_lease *l, const struct queue_result *r, size_t n, const struct queue_message_in *dsn,
 		 struct arena *mem) _must_check_;
 void queue_release(struct queue *q, const struct queue_lease *l); /* gives back untried (shutdown) */

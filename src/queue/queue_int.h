@@ -25,6 +25,19 @@ struct shard {
 	struct db *db;
 	_Atomic int64_t last_message, last_rcpt;
 	_Atomic int64_t n_keys; /* rows of gone_key */
+	_Atomic usec heal_at;	/* wall: when a poisoned database is next reopened through a copy */
+};
+
+/* Results whose commit failed.  What a remote host has answered cannot be asked again without a
+ * second copy, so they are kept, with the lease, and committed as soon as the disk takes them. */
+struct unsettled {
+	struct unsettled *next;
+	struct arena mem; /* of all that follows */
+	struct queue_lease l;
+	struct queue_result *r;
+	size_t n;
+	struct queue_message_in dsn;
+	bool has_dsn;
 };
 
 struct group;
@@ -56,6 +69,7 @@ struct group {
 	uint64_t lease;	    /* 0: waits, and is in both heaps */
 	uint32_t at[2];
 	uint32_t n;
+	bool kept;  /* leased, and its results are in queue.unsettled */
 	bool fixed; /* due was asked for by the caller, not made by the schedule */
 	int64_t rows[];
 };
@@ -72,6 +86,8 @@ struct queue {
 	struct map *routes;
 	struct idmap *leases; /* lease id -> group */
 	uint64_t last_lease, n_rcpts, n_leased;
+	struct unsettled *unsettled;
+	usec settle_at; /* wall: when their next commit is tried */
 
 	/* What queue_lease told last: somebody will look at the schedule at `told` (0: never). */
 	bool armed;
@@ -82,11 +98,16 @@ struct queue {
 };
 
 extern const struct db_schema queue_schema;
+/* What a sick disk is given before it is tried again. */
+#define SICK_DELAY (60 * USEC_SEC)
 int queue_open_shard(struct queue *q, unsigned no, struct err_info *info);
 static inline uint64_t message_name(unsigned shard, int64_t row)
 {
 	return (uint64_t)row << 6 | shard;
 }
+
+/* ERR_SYNC while S is poisoned; once a SICK_DELAY it is reopened through a copy. */
+int shard_healthy(struct shard *s);
 
 /* --- schedule.c: the lock is held --- */
 /* A waiting group of a message that may be new to memory. */
@@ -128,6 +149,10 @@ void insert_abandon(struct queue *q, const struct insert *in, int err);
 /* Within a write: if nothing of MESSAGE waits any more its rows go, their keys are listed (Q4), and
  * *RET_BLOB (BLOB_NAME bytes) names the file to remove.  1: it left. */
 int message_leave(struct db_tx *tx, int64_t message, char *ret_blob, int64_t *ret_keys);
+
+/* Tries the oldest commit that failed before; the lock is not held. */
+void settle_again(struct queue *q);
+void unsettled_free(struct unsettled *u);
 
 /* --- body.c --- */
 char *blob_path(const struct queue *q, const char *name); /* the caller frees */

@@ -132,3 +132,17 @@ int queue_open_shard(struct queue *q, unsigned no, struct err_info *info)
 		r = load_schedule(q, s, tx);
 	return r < 0 ? err_set(info, r, "queue shard %u cannot be read: %s", no, err_text(r)) : 0;
 }
+
+/* The rows of a batch that was not acknowledged may be there afterwards or not; memory need not
+ * know: a lease reads what is still waiting, and a message that was refused is at worst found by
+ * the next start. */
+int shard_healthy(struct shard *s)
+{
+	if (!db_poisoned(s->db))
+		return 0;
+	usec now = clock_wall(), at = atomic_load(&s->heal_at);
+	if ((now < at && at - now <= SICK_DELAY) ||
+	    !atomic_compare_exchange_strong(&s->heal_at, &at, now + SICK_DELAY))
+		return ERR_SYNC;
+	return db_reopen_copy(s->db) < 0 ? ERR_SYNC : 0;
+}

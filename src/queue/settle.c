@@ -1,6 +1,8 @@
 #include "queue/queue_int.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/failpoint.h"
 
@@ -128,12 +130,15 @@ static int write_plan(struct db_tx *tx, const struct plan *p)
 	int64_t state = r->outcome == OUTCOME_DELIVERED ? STATE_DONE
 			: r->outcome == OUTCOME_FAILED	? STATE_FAILED
 							: STATE_WAITING;
-	return db_run(tx,
-		      "UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, fixed "
-		      "= ?, reply = ?,"
-		      " status = ?, remote = ? WHERE row = ?",
-		      "iiisssi", state, p->next, (int64_t)p->fixed, r->reply,
-		      span_of(r->status, strnlen(r->status, sizeof(r->status))), r->remote, p->row);
+	int e = db_run(
+		tx,
+		"UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, fixed "
+		"= ?, reply = ?,"
+		" status = ?, remote = ? WHERE row = ? AND state = 0",
+		"iiisssi", state, p->next, (int64_t)p->fixed, r->reply,
+		span_of(r->status, strnlen(r->status, sizeof(r->status))), r->remote, p->row);
+	/* Rows of a lease are its own: without the row this was settled before, DSN and all. */
+	return e >= 0 && db_changes(tx) == 0 ? ERR_NOENT : e;
 }
 
 static int write_settle(struct db_tx *tx, void *arg)
@@ -190,8 +195,8 @@ static void reschedule(struct queue *q, struct settle *s)
 	schedule_remove(q, g);
 }
 
-int queue_settle(struct queue *q, const struct queue_lease *l, const struct queue_result *r,
-		 size_t n, const struct queue_message_in *dsn, struct arena *mem)
+static int settle(struct queue *q, const struct queue_lease *l, const struct queue_result *r,
+		  size_t n, const struct queue_message_in *dsn, struct arena *mem)
 {
 	struct settle s = { .l = l, .n = l->n_rcpts };
 	struct insert in;
@@ -225,6 +230,124 @@ int queue_settle(struct queue *q, const struct queue_lease *l, const struct queu
 		insert_schedule(q, s.dsn);
 	schedule_unlock(q);
 	return 0;
+}
+
+/* ------------------------------------------------------------------ results whose commit failed */
+
+void unsettled_free(struct unsettled *u)
+{
+	if (u->has_dsn && !u->dsn.body.p && u->dsn.size)
+		close(u->dsn.spool_fd);
+	arena_done(&u->mem);
+	free(u);
+}
+
+static void copy_dsn(struct unsettled *u, const struct queue_message_in *dsn)
+{
+	struct arena *mem = &u->mem;
+	struct queue_message_in d = *dsn;
+	struct queue_rcpt_in *rcpts = arena_array(mem, struct queue_rcpt_in, d.n_rcpts);
+	d.sender = arena_span(mem, d.sender);
+	d.envid = arena_span(mem, d.envid);
+	d.account_id = arena_span(mem, d.account_id);
+	d.once = arena_span(mem, d.once);
+	if (d.body.p)
+		d.body = arena_span(mem, d.body);
+	else if (d.size)
+		d.spool_fd = fcntl(d.spool_fd, F_DUPFD_CLOEXEC, 0);
+	for (size_t i = 0; i < d.n_rcpts; i++) {
+		rcpts[i] = d.rcpts[i];
+		rcpts[i].address = arena_span(mem, d.rcpts[i].address);
+		rcpts[i].route = arena_span(mem, d.rcpts[i].route);
+		rcpts[i].original = arena_span(mem, d.rcpts[i].original);
+	}
+	d.rcpts = rcpts;
+	u->dsn = d;
+	u->has_dsn = true;
+}
+
+static struct unsettled *unsettled_new(const struct queue_lease *l, const struct queue_result *r,
+				       size_t n, const struct queue_message_in *dsn)
+{
+	struct unsettled *u = xcalloc(1, sizeof(*u));
+	arena_init(&u->mem);
+	u->l = *l; /* settling needs its numbers and its recipients' only */
+	u->l.sender = u->l.route = u->l.envid = SPAN_NULL;
+	u->l.rcpts = arena_array(&u->mem, struct queue_rcpt, l->n_rcpts);
+	for (size_t i = 0; i < l->n_rcpts; i++)
+		u->l.rcpts[i] = (struct queue_rcpt){ .row = l->rcpts[i].row,
+						     .attempts = l->rcpts[i].attempts };
+	u->r = arena_array(&u->mem, struct queue_result, n);
+	for (size_t i = 0; i < n; i++) {
+		u->r[i] = r[i];
+		u->r[i].reply = arena_span(&u->mem, r[i].reply);
+		u->r[i].remote = arena_span(&u->mem, r[i].remote);
+	}
+	u->n = n;
+	if (dsn)
+		copy_dsn(u, dsn);
+	return u;
+}
+
+/* U goes to the end, so that one that can never be committed does not keep back the others. */
+static void keep(struct queue *q, struct unsettled *u)
+{
+	pthread_mutex_lock(&q->lock);
+	struct group *g = idmap_get(q->leases, u->l.lease_id);
+	if (g)
+		g->kept = true;
+	struct unsettled **tail = &q->unsettled;
+	while (*tail)
+		tail = &(*tail)->next;
+	*tail = u;
+	u->next = NULL;
+	q->settle_at = clock_wall() + SICK_DELAY;
+	pthread_mutex_unlock(&q->lock);
+}
+
+static void forget_lease(struct queue *q, const struct queue_lease *l)
+{
+	pthread_mutex_lock(&q->lock);
+	struct group *g = idmap_get(q->leases, l->lease_id);
+	if (g)
+		schedule_remove(q, g);
+	pthread_mutex_unlock(&q->lock);
+}
+
+void settle_again(struct queue *q)
+{
+	for (;;) {
+		pthread_mutex_lock(&q->lock);
+		struct unsettled *u = q->unsettled;
+		if (u && clock_wall() < q->settle_at)
+			u = NULL;
+		if (u)
+			q->unsettled = u->next;
+		pthread_mutex_unlock(&q->lock);
+		if (!u)
+			return;
+		int r = shard_healthy(&q->shard[u->l.shard]);
+		if (r >= 0) {
+			_cleanup_(arena_donep) struct arena mem = { 0 };
+			r = settle(q, &u->l, u->r, u->n, u->has_dsn ? &u->dsn : NULL, &mem);
+		}
+		if (r < 0 && r != ERR_NOENT) {
+			keep(q, u);
+			return;
+		}
+		if (r == ERR_NOENT)
+			forget_lease(q, &u->l);
+		unsettled_free(u);
+	}
+}
+
+int queue_settle(struct queue *q, const struct queue_lease *l, const struct queue_result *r,
+		 size_t n, const struct queue_message_in *dsn, struct arena *mem)
+{
+	int e = settle(q, l, r, n, dsn, mem);
+	if (e < 0 && e != ERR_NOENT && e != ERR_INVAL)
+		keep(q, unsettled_new(l, r, n, dsn));
+	return e;
 }
 
 /* ------------------------------------------------------------------ keys of rows that are gone

@@ -2,7 +2,9 @@
 #include "fixture.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include "sys/file.h"
 
@@ -455,6 +457,69 @@ static void hook_tells_of_earlier_work(void **state)
 	assert_int_equal(calls, 2);
 }
 
+/* No file may grow: the stand-in for a disk that fails. */
+static void disk_fails(bool fails)
+{
+	struct rlimit l;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &l), 0);
+	l.rlim_cur = fails ? 1 : l.rlim_max;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &l), 0);
+}
+
+static void a_failed_commit_is_repeated_not_the_delivery(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_rcpt_in r[] = { to("a@x.test", "smtp:x.test"), to("b@x.test", "smtp:x.test") };
+	struct queue_rcpt_in back = to("from@example.org", "local");
+	struct queue_lease l;
+	usec next;
+	struct id id;
+	assert_int_equal(accept_body(f, SPAN("m"), r, 2, &id), 0);
+	assert_true(lease(f, &l));
+	disk_fails(true);
+	struct queue_result res[] = { { .row = l.rcpts[0].row, .outcome = OUTCOME_DELIVERED },
+				      { .row = l.rcpts[1].row, .outcome = OUTCOME_FAILED } };
+	struct queue_message_in dsn = { .id = id_new(),
+					.body = SPAN("sorry"),
+					.size = 5,
+					.is_dsn = true,
+					.rcpts = &back,
+					.n_rcpts = 1 };
+	assert_true(queue_settle(f->q, &l, res, 2, &dsn, &f->mem) < 0);
+	queue_release(f->q, &l); /* what callers do then: must not make it due */
+	memset(&back, 0, sizeof(back));
+	assert_int_equal(queue_lease(f->q, &f->mem, &l, &next), 0);
+	assert_true(next > clock_wall() && next <= clock_wall() + MINUTE);
+	pass_time(2 * MINUTE);
+	assert_int_equal(queue_lease(f->q, &f->mem, &l, &next), 0); /* still sick */
+	assert_true(next > clock_wall());
+	disk_fails(false);
+	pass_time(2 * MINUTE);
+	assert_true(lease(f, &l)); /* the DSN; nobody is delivered to again */
+	assert_true(id_eq(&l.id, &dsn.id));
+	assert_true(span_eq_str(l.rcpts[0].address, "from@example.org"));
+	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 1);
+	reopen(f);
+	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 1);
+}
+
+static void accept_after_a_failure(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_rcpt_in r = to("a@x.test", "smtp:x.test");
+	size_t good = 0;
+	disk_fails(true);
+	for (int i = 0; i < 6; i++)
+		assert_true(accept_body(f, SPAN("m"), &r, 1, NULL) < 0);
+	disk_fails(false);
+	pass_time(2 * MINUTE);
+	for (int i = 0; i < 12; i++)
+		good += accept_body(f, SPAN("m"), &r, 1, NULL) == 0;
+	assert_int_equal(good, 12);
+	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 12);
+}
+
 /* Many threads accept while others deliver: every recipient is delivered once; TSan judges the
  * rest. */
 enum { THREADS = 4, EACH = 60 };
@@ -530,6 +595,8 @@ int main(void)
 		T(filters_retry_drop),
 		T(shards_are_the_disks),
 		T(hook_tells_of_earlier_work),
+		T(a_failed_commit_is_repeated_not_the_delivery),
+		T(accept_after_a_failure),
 		T(traffic_of_many_threads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
