@@ -5,6 +5,8 @@
 
 #include "db/db_int.h"
 
+#define VACUUM_PAGES 256 /* fewer free pages are left for what comes */
+
 /* --- the flusher: leads batches of asynchronous writes for which nobody waits.  One thread for the
  * process, started with the first such write. --- */
 static struct {
@@ -411,12 +413,31 @@ int db_checkpoint_owned(struct db *d)
 	return err;
 }
 
+/* Gives pages back to the file system, a piece at a time, where much of the file is free. */
+static int give_back(struct db_tx *w)
+{
+	int64_t pages = 0, unused = 0;
+	int r = db_get_i64(w, &pages, "PRAGMA page_count", "");
+	if (r > 0)
+		r = db_get_i64(w, &unused, "PRAGMA freelist_count", "");
+	if (r < 0 || unused < VACUUM_PAGES || unused < pages / 4)
+		return MIN(r, 0);
+	int rc = sqlite3_exec(w->sq, "PRAGMA incremental_vacuum(1024)", NULL, NULL, NULL);
+	if (rc != SQLITE_OK && db_rc_poisons(w->sq, rc)) {
+		atomic_store(&w->d->poison, ERR_SYNC);
+		return ERR_SYNC;
+	}
+	return rc == SQLITE_OK ? 0 : rollback(w, db_err(w->sq, rc));
+}
+
 int db_checkpoint(struct db *d)
 {
 	int r = db_own(d);
 	if (r)
 		return r;
-	r = db_checkpoint_owned(d);
+	r = give_back(d->writer);
+	if (!r || r == ERR_FULL) /* the checkpoint may be what makes room */
+		r = db_checkpoint_owned(d);
 	db_note_memory(d);
 	db_disown(d);
 	return r;

@@ -63,7 +63,8 @@ void db_read_end(struct db_tx *tx); /* NULL is fine */
 DEFINE_CLEANUP(struct db_tx, db_read_end)
 
 /* Moves the WAL's pages into the file; commits wait meanwhile, so: maintenance lane, once db_wal_pages()
- * passes ~1,000.  (As a safety the committing thread does it past 4,000, after it told its waiters.) */
+ * passes ~1,000.  Also shrinks a file of which a quarter is free.  (As a safety the committing thread
+ * checkpoints past 4,000 pages, after it told its waiters.) */
 int db_checkpoint(struct db *d);
 size_t db_wal_pages(const struct db *d); /* pages written since the last complete checkpoint */
 /* Commits so far, and the write functions they held: batching as a number. */

@@ -54,7 +54,7 @@ static void grow(struct db_tx *c)
 	struct db_stmt **old = c->slots;
 	size_t n_old = c->n_slots;
 	c->n_slots = n_old ? n_old * 2 : 32;
-	c->slots = xcalloc(c->n_slots, sizeof(*c->slots));
+	c->slots = xcalloc(c->n_slots, sizeof(struct db_stmt *));
 	for (size_t i = 0; i < n_old; i++)
 		if (old[i])
 			c->slots[slot_of(c, old[i]->sql)] = old[i];

@@ -34,7 +34,7 @@ int name_canonical(span name, struct arena *mem, span *ret)
 	char *p = arena_cstr(mem, name);
 	span first = span_sub(name, 0, MIN(span_find(name, '/'), name.n));
 	if (span_ieq_str(first, "INBOX"))
-		memcpy(p, "INBOX", 5);
+		memcpy(p, "INBOX", first.n);
 	*ret = span_of(p, name.n);
 	return 0;
 }

@@ -297,6 +297,27 @@ static void test_full(void **state)
 	db_close(d);
 }
 
+static int delete_all(struct db_tx *tx, void *arg)
+{
+	return db_run(tx, "DELETE FROM t", "");
+}
+
+static void test_space_comes_back(void **state)
+{
+	struct db *d = open_db();
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(db_write(d, insert_big, NULL), 0);
+	assert_int_equal(db_checkpoint(d), 0);
+	struct stat before, after;
+	assert_int_equal(stat(path, &before), 0);
+	assert_int_equal(db_write(d, delete_all, NULL), 0);
+	assert_int_equal(db_checkpoint(d), 0);
+	assert_int_equal(stat(path, &after), 0);
+	assert_true(after.st_size < before.st_size / 4);
+	assert_int_equal(put(d, "still good"), 0);
+	db_close(d);
+}
+
 /* D3: a write that fails poisons, everything acknowledged survives, a copy is the way back. */
 static void test_poison_and_copy(void **state)
 {
@@ -523,6 +544,7 @@ int main(void)
 		T(test_statements),
 		T(test_versions),
 		T(test_full),
+		T(test_space_comes_back),
 		T(test_poison_and_copy),
 		T(test_swap_after_crash),
 		T(test_read_beside_write),
