@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "lab/lab.h"
 #include "role/role.h"
 #include "tls/tls.h"
 
@@ -42,5 +43,7 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "-x") == 0)
 		return run_role(argv[2]);
+	if (argc > 1 && strcmp(argv[1], "lab") == 0)
+		return lab_main(argc - 1, argv + 1);
 	return cli_main(argc, argv);
 }

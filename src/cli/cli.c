@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "lab/lab.h"
-
 #define DEFAULT_CONFIG "/etc/postrider/postrider.yaml"
 
 const struct cli_command cli_commands[] = {
@@ -271,8 +269,6 @@ int cli_main(int argc, char **argv)
 	}
 	if (!*at)
 		return usage(stderr, EX_USAGE);
-	if (strcmp(*at, "lab") == 0)
-		return lab_main(argc - (int)(at - argv), at);
 	c.command = find_command(argc - (int)(at - argv), at, &used);
 	if (!c.command) {
 		cli_error(EX_USAGE, "there is no command \"%s\"; postrider --help lists them", *at);

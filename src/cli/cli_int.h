@@ -51,7 +51,6 @@ int cli_config_show(struct cli *c);
 int cli_config_manual(struct cli *c);
 int cli_account_add(struct cli *c);
 int cli_account_passwd(struct cli *c);
-int cli_lab(int argc, char **argv);
 
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_account_added, render_alias, render_queue,

@@ -27,6 +27,7 @@
 #define MAX_FRONT_CHANNELS 64
 #define MAX_ADMIN	   16
 #define MAINTAIN_EVERY	   (5 * USEC_SEC)
+#define SWEEP_EVERY	   (3600 * USEC_SEC)
 #define MAX_QUEUED	   100000
 #define EVENT_SEGMENT	   (64ull * 1024 * 1024)
 
@@ -43,6 +44,7 @@ struct core {
 	int admin_listener;
 	unsigned admin_busy; /* atomic */
 	void *poison_mem;
+	usec sweep_at;
 	char spool_dir[16];
 	bool single, draining, maintaining;
 	struct err_info info;
@@ -200,7 +202,10 @@ static void maintain_job(struct job *j)
 
 	mail_drop_keys(&c->env);
 	store_maintain(c->env.store);
-	queue_maintain(c->env.queue);
+	if (c->sweep_at < clock_mono()) {
+		(void)queue_sweep(c->env.queue);
+		c->sweep_at = clock_mono() + SWEEP_EVERY;
+	}
 	__atomic_store_n(&c->maintaining, false, __ATOMIC_RELEASE);
 }
 

@@ -1,0 +1,177 @@
+/* `postrider lab`: options, life, the clock. */
+#include "lab/lab_int.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "tls/tls.h"
+
+static int usage(int code)
+{
+	fputs("usage: postrider lab --dir DIR [--json] [--once] [--single] [--zone FILE]\n"
+	      "       postrider lab clock +4h|-1h --dir DIR\n\n"
+	      "Runs two complete servers on loopback, alpha.test and beta.test, with a CA, signed "
+	      "DNS and three\n"
+	      "accounts each, until SIGTERM or (with --json) the end of standard input.\n"
+	      "  --json       print one line of JSON when all is ready\n"
+	      "  --once       send one message from alpha to beta, show its journey, and end\n"
+	      "  --single     all roles as threads of one process per server\n"
+	      "  --zone FILE  more records: lines NAME TYPE DATA (also NAME SERVFAIL, NAME "
+	      "TIMEOUT)\n",
+	      code ? stderr : stdout);
+	return code;
+}
+
+static void describe(const struct lab *l)
+{
+	for (int i = 0; i < LAB_HOSTS; i++) {
+		const struct lab_host *h = &l->hosts[i];
+
+		printf("%s (%s:%u for MX), on 127.0.0.1:", h->name, h->address, l->mx_port);
+		for (int k = 0; k < LAB_PORTS; k++)
+			printf(" %s %u", lab_port_names[k], h->ports[k]);
+		printf("\n");
+		for (int k = 0; k < LAB_ACCOUNTS; k++)
+			printf("    %s@%s  password %s\n", h->users[k], h->domain,
+			       l->passwords[i][k]);
+	}
+	printf("CA for your client: %s\n", l->ca_path);
+	printf("\nTry, in another terminal:\n"
+	       "  swaks --server 127.0.0.1:%u -tlsc --auth-user %s@%s --auth-password %s --from "
+	       "%s@%s --to %s@%s\n"
+	       "  postrider --socket %s trace %s@%s\n"
+	       "  postrider lab clock +4h --dir %s\n",
+	       l->hosts[0].ports[2], l->hosts[0].users[0], l->hosts[0].domain, l->passwords[0][0],
+	       l->hosts[0].users[0], l->hosts[0].domain, l->hosts[1].users[0], l->hosts[1].domain,
+	       l->hosts[1].admin, l->hosts[1].users[0], l->hosts[1].domain, l->dir);
+	fflush(stdout);
+}
+
+/* Until SIGTERM, SIGINT, a server's end, or (--json) the end of standard input. */
+static int wait_for_end(struct lab *l, int sigfd)
+{
+	for (;;) {
+		struct pollfd fds[] = { { .fd = sigfd, .events = POLLIN },
+					{ .fd = l->json ? 0 : -1, .events = POLLIN } };
+		struct signalfd_siginfo s;
+		char c[256];
+
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			return EX_OSERR;
+		if (fds[1].revents && read(0, c, sizeof c) <= 0)
+			return 0;
+		if (!fds[0].revents || read(sigfd, &s, sizeof s) != sizeof s)
+			continue;
+		if (s.ssi_signo != SIGCHLD)
+			return 0;
+		for (int i = 0; i < LAB_HOSTS; i++) {
+			if (l->hosts[i].pid <= 0 ||
+			    waitpid(l->hosts[i].pid, NULL, WNOHANG) != l->hosts[i].pid)
+				continue;
+			fprintf(stderr, "postrider: %s ended; see %s/log\n", l->hosts[i].name,
+				l->hosts[i].dir);
+			l->hosts[i].pid = 0;
+			return EX_SOFTWARE;
+		}
+	}
+}
+
+static int run(struct lab *l)
+{
+	struct err_info info = { 0 };
+	sigset_t set, old;
+	int sigfd, code = 0, e;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGCHLD);
+	if ((e = tls_init(&info)) == 0 && (e = lab_prepare(l, &info)) == 0 &&
+	    (e = lab_start(l, &info)) == 0)
+		e = lab_fill(l, &info);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	sigfd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (e == 0 && l->json) {
+		_cleanup_(buf_donep) struct buf b = BUF_INIT(64 * 1024);
+
+		lab_json(l, &b);
+		printf("%s\n", buf_cstr(&b));
+		fflush(stdout);
+	} else if (e == 0 && !l->once) {
+		describe(l);
+	}
+	if (e == 0 && l->once)
+		e = lab_demo(l, &info);
+	if (e == 0 && !l->once)
+		code = wait_for_end(l, sigfd);
+	if (e < 0)
+		fprintf(stderr, "postrider: lab: %s\n", info.text);
+	lab_stop(l);
+	close(sigfd);
+	return e < 0 ? EX_SOFTWARE : code;
+}
+
+static int turn_clock(const struct lab *l, const char *by)
+{
+	for (int i = 0; i < LAB_HOSTS; i++) {
+		json_t *ask = json_pack("{s:s,s:s}", "command", "clock", "by", by);
+		struct err_info info = { 0 };
+		char socket[4200];
+		int e;
+
+		snprintf(socket, sizeof socket, "%.4000s/%s/data/admin.sock", l->dir,
+			 i ? "beta" : "alpha");
+		e = lab_ask(socket, ask, NULL, NULL, &info);
+		json_decref(ask);
+		if (e < 0) {
+			fprintf(stderr, "postrider: lab clock: %s\n", info.text);
+			return EX_UNAVAILABLE;
+		}
+	}
+	return 0;
+}
+
+int lab_main(int argc, char **argv)
+{
+	static struct lab l; /* one per process; too large for a stack */
+	const char *clock = NULL;
+
+	l = (struct lab){ .hosts = { { .name = "mx.alpha.test",
+				       .domain = "alpha.test",
+				       .users = { "alice", "bob", "carol" },
+				       .ready = -1 },
+				     { .name = "mx.beta.test",
+				       .domain = "beta.test",
+				       .users = { "dave", "erin", "frank" },
+				       .ready = -1 } } };
+	for (int i = 1; i < argc; i++) {
+		const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (strcmp(argv[i], "--help") == 0)
+			return usage(0);
+		if (strcmp(argv[i], "--json") == 0)
+			l.json = true;
+		else if (strcmp(argv[i], "--once") == 0)
+			l.once = true;
+		else if (strcmp(argv[i], "--single") == 0)
+			l.single = true;
+		else if (strcmp(argv[i], "--dir") == 0 && next)
+			snprintf(l.dir, sizeof l.dir, "%s", argv[++i]);
+		else if (strcmp(argv[i], "--zone") == 0 && next)
+			l.zone_file = argv[++i];
+		else if (strcmp(argv[i], "clock") == 0 && next)
+			clock = argv[++i];
+		else
+			return usage(EX_USAGE);
+	}
+	if (!l.dir[0])
+		return usage(EX_USAGE);
+	return clock ? turn_clock(&l, clock) : run(&l);
+}
