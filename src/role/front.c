@@ -11,7 +11,6 @@
 #include "role/front_int.h"
 #include "role/role.h"
 #include "role/setup.h"
-#include "role/wires.h"
 #include "tls/hash.h"
 
 #define MAX_CERTS 256
@@ -162,7 +161,7 @@ static int start(struct front *f, struct startup *s)
 	for (; f->n_loops < loops; f->n_loops++)
 		f->loops[f->n_loops] = front_loop_new(f, (unsigned)f->n_loops);
 	for (size_t i = 0; i < s->n_core; i++)
-		front_loop_core(f->loops[i], STEAL_FD(&s->core_fds[i]));
+		front_loop_attach(f->loops[i], STEAL_FD(&s->core_fds[i]));
 	f->next_core_loop = s->n_core;
 	front_listen(f);
 	f->started = true;

@@ -119,20 +119,11 @@ static void to_dead(struct conn *c)
 		loop_post(l->loop, bury_posted, l);
 }
 
-/* Core hears it once, as the last message of the session. */
-static void tell_closed(struct conn *c, enum sess_why why)
-{
-	const char byte = (char)why;
-	if (c->opened)
-		front_send(c, SESS_CLOSED, span_of(&byte, 1));
-	c->opened = false;
-}
-
 void conn_kill(struct conn *c, enum sess_why why)
 {
 	if (c->state == CONN_DEAD)
 		return;
-	tell_closed(c, why);
+	conn_tell_closed(c, why);
 	c->state = CONN_DEAD;
 	loop_timer_stop(&c->timer);
 	loop_io_del(c->io);
@@ -165,7 +156,7 @@ void conn_close(struct conn *c, enum sess_why why)
 		conn_kill(c, why); /* nothing can be said in the middle of a handshake */
 		return;
 	}
-	tell_closed(c, why);
+	conn_tell_closed(c, why);
 	c->state = CONN_CLOSING;
 	buf_done(&c->in);
 	c->in_at = 0;
@@ -198,62 +189,6 @@ void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings
 		shutdown(fd, SHUT_WR);
 	}
 	close(fd);
-}
-
-/* ------------------------------------------------------------------ to core */
-
-static void put_tls(struct conn *c, struct buf *b)
-{
-	struct sess_tls facts;
-	tls_conn_facts(c->tls, &facts);
-	buf_put_le32(b, c->epoch);
-	sess_tls_put(b, &facts);
-}
-
-static void send_tls(struct conn *c)
-{
-	struct buf *b = &c->loop->payload;
-	buf_reset(b);
-	put_tls(c, b);
-	front_send(c, SESS_TLS, buf_span(b));
-}
-
-/* The session begins for core with its first question. */
-static void open_session(struct conn *c)
-{
-	struct buf *b = &c->loop->payload;
-	c->opened = true;
-	buf_reset(b);
-	sess_open_put(b, c->ops->proto, c->implicit_tls, &c->peer, &c->local);
-	front_send(c, SESS_OPEN, buf_span(b));
-	if (c->tls)
-		send_tls(c);
-}
-
-static void ask(struct conn *c, enum sess_type type, const struct wire_out *out)
-{
-	struct front_loop *l = c->loop;
-	if (!l->core) {
-		conn_farewell(c, SESS_WHY_CORE);
-		return;
-	}
-	c->state = CONN_AT_CORE;
-	bool first = !c->opened;
-	if (first) { /* OPEN, TLS and the question travel together */
-		channel_cork(l->core);
-		open_session(c);
-	}
-	buf_reset(&l->payload);
-	if (type == SESS_BODY) {
-		sess_body_put(&l->payload, c->epoch, out->body_flags, 0, buf_span(out->body));
-	} else {
-		buf_put_le32(&l->payload, c->epoch);
-		if (type == SESS_INPUT)
-			buf_put_span(&l->payload, buf_span(out->group));
-	}
-	front_send(c, type, buf_span(&l->payload));
-	if (first)
-		channel_uncork(l->core);
 }
 
 /* ------------------------------------------------------------------ input */
@@ -298,9 +233,9 @@ static size_t feed(struct conn *c, span in)
 	if (l->group.failed || l->body.failed) /* the wire's own limits are smaller */
 		conn_farewell(c, SESS_WHY_ABUSE);
 	else if (step == WIRE_FORWARD)
-		ask(c, SESS_INPUT, &out);
+		conn_ask(c, SESS_INPUT, &out);
 	else if (step == WIRE_BODY)
-		ask(c, SESS_BODY, &out);
+		conn_ask(c, SESS_BODY, &out);
 	else if (step == WIRE_CLOSE)
 		conn_close(c, out.why);
 	return at;
@@ -334,15 +269,10 @@ static void take_input(struct conn *c, span fresh)
 	}
 }
 
-static size_t waiting(const struct conn *c)
-{
-	return c->in.n - c->in_at;
-}
-
 static bool wants_input(const struct conn *c)
 {
 	return !c->eof && c->state <= CONN_DRAINING && c->state != CONN_HANDSHAKE &&
-	       c->out.n <= OUT_LOW && waiting(c) < c->ops->input_limit;
+	       c->out.n <= OUT_LOW && conn_waiting(c) < c->ops->input_limit;
 }
 
 /* One read.  False when nothing came: the socket is empty, at its end, or broken. */
@@ -441,10 +371,10 @@ static void arm(struct conn *c)
 static void conn_advance(struct conn *c)
 {
 	if (c->state == CONN_DRAINING && c->out.n <= OUT_LOW)
-		ask(c, SESS_DRAINED, NULL);
+		conn_ask(c, SESS_DRAINED, NULL);
 	if (!may_feed(c))
 		return;
-	if (waiting(c) >= c->ops->input_limit) /* and the wire still wants more */
+	if (conn_waiting(c) >= c->ops->input_limit) /* and the wire still wants more */
 		conn_farewell(c, SESS_WHY_ABUSE);
 	else if (c->eof)
 		conn_close(c, SESS_WHY_EOF);
@@ -474,7 +404,7 @@ void conn_settle(struct conn *c)
 /* Nothing under way, and the peer has been silent for a moment. */
 bool conn_is_idle(const struct conn *c)
 {
-	return c->state == CONN_PARKED && waiting(c) == 0 && c->out.n == 0 &&
+	return c->state == CONN_PARKED && conn_waiting(c) == 0 && c->out.n == 0 &&
 	       clock_mono() - c->last_read > USEC_SEC;
 }
 
@@ -557,88 +487,10 @@ void conn_handshake_done(struct conn *c)
 		c->idle_seconds = 0;
 		c->ops->tls(c->wire, &c->env);
 		if (c->opened)
-			send_tls(c);
+			conn_tell_tls(c);
 	} else {
 		greet(c);
 	}
 	conn_read(c);
 	conn_settle(c);
-}
-
-/* ------------------------------------------------------------------ from core */
-
-static void on_park(struct conn *c, span payload)
-{
-	struct wire_park p;
-	if (!sess_park_get(payload, &p)) {
-		conn_farewell(c, SESS_WHY_CORE);
-		return;
-	}
-	bool unasked = p.flags & SESS_PARK_UNASKED;
-	bool drain = p.flags & SESS_PARK_WANT_DRAIN;
-	if (unasked ? c->state != CONN_PARKED || !drain : c->state != CONN_AT_CORE)
-		return;
-	if (!unasked) {
-		p.flags &= ~(SESS_PARK_WANT_DRAIN | SESS_PARK_UNASKED);
-		c->idle_seconds = p.idle_seconds;
-		c->established = c->established || front_established(c->ops->proto, p.flags);
-		c->ops->park(c->wire, &p);
-	}
-	c->progress = PROGRESS;
-	c->state = drain ? CONN_DRAINING : CONN_PARKED;
-	conn_pump(c);
-}
-
-/* Whatever the peer said in clear before our "go ahead" was not said to us (CVE-2011-0411): both
- * what was read and what waits in the socket. */
-static size_t drop_clear_input(struct conn *c)
-{
-	size_t n = waiting(c);
-	ssize_t got;
-	buf_done(&c->in);
-	c->in_at = 0;
-	for (int i = 0;
-	     i < READ_ROUNDS && (got = recv(c->fd, c->loop->piece, READ_PIECE, MSG_DONTWAIT)) > 0;
-	     i++)
-		n += (size_t)got;
-	return n;
-}
-
-static void on_starttls(struct conn *c, span reply)
-{
-	if (c->state != CONN_AT_CORE)
-		return;
-	if (c->tls) { /* core knows better; a second layer does not exist */
-		conn_farewell(c, SESS_WHY_CORE);
-		return;
-	}
-	size_t dropped = drop_clear_input(c);
-	if (dropped > 0)
-		log_event(LOG_NOTICE, "front.clear_dropped", F_STR("proto", c->ops->name),
-			  F_SPAN("peer", c->env.peer_ip), F_U64("bytes", dropped));
-	conn_write(c, reply);
-	if (c->state != CONN_AT_CORE)
-		return;
-	c->state = CONN_STARTTLS;
-	conn_settle(c);
-}
-
-void conn_core_message(struct conn *c, struct channel_msg *m)
-{
-	switch (m->type) {
-	case SESS_OUTPUT:
-		if (c->state != CONN_HANDSHAKE && c->state != CONN_STARTTLS)
-			conn_write(c, m->payload);
-		conn_settle(c);
-		break;
-	case SESS_PARK:
-		on_park(c, m->payload);
-		break;
-	case SESS_STARTTLS:
-		on_starttls(c, m->payload);
-		break;
-	case SESS_CLOSE:
-		conn_close(c, SESS_WHY_EOF);
-		break;
-	}
 }

@@ -23,10 +23,11 @@ struct front_loop;
 #define FRONT_MAX_LOOPS	    64
 #define FRONT_MAX_LISTENERS 64
 
-#define OUT_MAX	   (8u << 20)  /* bytes waiting for a peer; more closes the session */
-#define OUT_LOW	   (64u << 10) /* below this SESS_DRAINED is sent, above no command is read */
-#define READ_PIECE (16u << 10) /* one read; a whole TLS record, so that none is left half inside \
-				*/
+#define OUT_MAX (8u << 20)  /* bytes waiting for a peer; more closes the session */
+#define OUT_LOW (64u << 10) /* below this SESS_DRAINED is sent, above no command is read */
+#define READ_PIECE                                                                    \
+	(16u << 10) /* one read; a whole TLS record, so that none is left half inside \
+		     */
 
 #define HANDSHAKE_TIMEOUT (30 * USEC_SEC)
 #define WRITE_TIMEOUT	  (300 * USEC_SEC)
@@ -123,7 +124,6 @@ void conn_farewell(struct conn *c, enum sess_why why);
 void conn_close(struct conn *c, enum sess_why why);
 /* At once. */
 void conn_kill(struct conn *c, enum sess_why why);
-void conn_core_message(struct conn *c, struct channel_msg *m);
 /* Goes on with buffered input, then sets interest and timer. */
 void conn_pump(struct conn *c);
 void conn_settle(struct conn *c);
@@ -133,6 +133,21 @@ void conn_bury(struct front_loop *l);
 /* A refusal without a connection object: WHY's last words in one write, then the end. */
 void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings *s,
 		 bool implicit_tls, enum sess_why why);
+
+/* Bytes that were read and not taken by the wire. */
+static inline size_t conn_waiting(const struct conn *c)
+{
+	return c->in.n - c->in_at;
+}
+
+/* front_core.c */
+void conn_core_message(struct conn *c, struct channel_msg *m);
+/* A question (INPUT, BODY: from OUT; DRAINED: OUT is NULL); opens the session if it is the first.
+ */
+void conn_ask(struct conn *c, enum sess_type type, const struct wire_out *out);
+void conn_tell_tls(struct conn *c);
+void conn_tell_closed(struct conn *c,
+		      enum sess_why why); /* once, and only if core knows the session */
 
 /* front_out.c */
 void conn_write(struct conn *c, span s);
@@ -214,8 +229,9 @@ void front_rotate_tickets(struct front *f);
 
 struct front_loop *front_loop_new(struct front *f, unsigned number);
 int front_loop_start(struct front_loop *l);
-void front_loop_core(struct front_loop *l,
-		     int fd); /* any thread: a channel to a new core; takes over FD */
+/* A channel to a new core; takes over FD.  Any thread; the second one before the loop runs. */
+void front_loop_core(struct front_loop *l, int fd);
+void front_loop_attach(struct front_loop *l, int fd);
 void front_loop_drain(struct front_loop *l); /* any thread */
 void front_loop_free(struct front_loop *l);  /* after its thread has ended */
 void front_listen(struct front *f);	     /* before the loops run */

@@ -53,6 +53,12 @@ static void core_closed(void *arg, struct channel *ch)
 	core_gone(arg);
 }
 
+void front_loop_attach(struct front_loop *l, int fd)
+{
+	core_gone(l);
+	l->core = channel_open(l->loop, fd, core_message, core_closed, l);
+}
+
 struct new_core {
 	struct front_loop *loop;
 	int fd;
@@ -61,8 +67,7 @@ struct new_core {
 static void core_posted(void *arg)
 {
 	struct new_core *n = arg;
-	core_gone(n->loop);
-	n->loop->core = channel_open(n->loop->loop, n->fd, core_message, core_closed, n->loop);
+	front_loop_attach(n->loop, n->fd);
 	free(n);
 }
 

@@ -2,7 +2,8 @@
  *
  * Servers hold certificates only; signatures come from the keys role through a built-in provider
  * (see tls/keys.h).  A handshake step may therefore block on that channel: it runs in the front's
- * handshake pool, never in the loop.  Record I/O does not block. */
+ * handshake pool, never in the loop.  Record I/O does not block.  The library writes with write(2):
+ * the process must ignore SIGPIPE (main.c does). */
 #pragma once
 
 #include "base/buf.h"

@@ -15,9 +15,11 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -322,6 +324,7 @@ struct stage {
 	struct buf ca_pem;
 	struct tls_client *client;
 	bool joined;
+	pid_t pids[2]; /* the roles as confined processes instead of threads */
 };
 
 static void *front_main(void *arg)
@@ -391,7 +394,18 @@ static void give_certificate(struct stage *s)
 	buf_done(&key);
 }
 
-static int setup(void **state)
+static pid_t start_process(struct stage *s, int (*run)(int control, bool single), int control)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(s->control); /* or the end of the test would not be seen */
+		close(s->keys_control);
+		_exit(run(control, false));
+	}
+	return pid;
+}
+
+static int setup_as(void **state, bool confined)
 {
 	struct stage *s = xcalloc(1, sizeof(*s));
 	int a[2], b[2], pair[2];
@@ -409,8 +423,13 @@ static int setup(void **state)
 	s->front_end = a[1];
 	s->keys_control = b[0];
 	s->keys_end = b[1];
-	pthread_create(&s->front, NULL, front_main, s);
-	pthread_create(&s->keys, NULL, keys_main, s);
+	if (confined) {
+		s->pids[0] = start_process(s, role_front, s->front_end);
+		s->pids[1] = start_process(s, role_keys, s->keys_end);
+	} else {
+		pthread_create(&s->front, NULL, front_main, s);
+		pthread_create(&s->keys, NULL, keys_main, s);
+	}
 	tell(s->control, CONTROL_CONF, 1, SPAN("x"), -1);
 	tell(s->keys_control, CONTROL_CONF, 1, SPAN("x"), -1);
 	for (int i = 0; i < CONTROL_KEYS_CHANNELS; i++) {
@@ -432,15 +451,28 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup(void **state)
+{
+	return setup_as(state, false);
+}
+
+static int setup_confined(void **state)
+{
+	return setup_as(state, true);
+}
+
 static int teardown(void **state)
 {
 	struct stage *s = *state;
 	void *code;
 	close(s->control);
 	close(s->keys_control);
-	if (!s->joined)
+	for (int i = 0; i < 2 && s->pids[i]; i++)
+		waitpid(s->pids[i], NULL, 0);
+	if (!s->joined && !s->pids[0])
 		pthread_join(s->front, &code);
-	pthread_join(s->keys, &code);
+	if (!s->pids[0])
+		pthread_join(s->keys, &code);
 	close(s->front_end);
 	close(s->keys_end);
 	if (s->core)
@@ -877,6 +909,49 @@ static void test_drain(void **state)
 	assert_null(code);
 }
 
+/* The same under Landlock and seccomp, as processes: everything front and keys need is allowed. */
+static void test_confined(void **state)
+{
+	struct stage *s = *state;
+	struct client c;
+	static char block[65536];
+	for (int round = 0; round < 2; round++) {
+		dial(&c, round ? &s->clear : &s->tls);
+		if (round) {
+			hear_line(&c, "hello mx.test starttls");
+			say(&c, "STARTTLS\r\n");
+			hear_line(&c, "go tls");
+			shake(&c, s);
+		} else {
+			shake(&c, s);
+			hear_line(&c, "hello mx.test");
+		}
+		say(&c, "HI\r\nBIG 3000000\r\n");
+		hear_line(&c, "front tls");
+		for (size_t got = c.n; got < 3000000;) {
+			size_t n = hear(&c, block, MIN(sizeof(block), 3000000 - got));
+			assert_true(n > 0);
+			got += n;
+		}
+		c.n = 0;
+		hear_line(&c, "");
+		hear_line(&c, "drained");
+		hang_up(&c);
+		give_certificate(s); /* a reload behind the lock */
+		tls_client_free(s->client);
+		assert_int_equal(tls_client_new(buf_span(&s->ca_pem), &s->client, NULL), 0);
+		usleep(300 * 1000);
+	}
+	const int controls[2] = { s->control, s->keys_control };
+	for (int i = 0; i < 2; i++) {
+		int status = -1;
+		tell(controls[i], CONTROL_DRAIN, 0, SPAN_NULL, -1);
+		expect(controls[i], CONTROL_DRAINED);
+		assert_int_equal(waitpid(s->pids[i], &status, 0), s->pids[i]);
+		assert_int_equal(status, 0);
+	}
+}
+
 #define ON_STAGE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -896,6 +971,8 @@ int main(void)
 		ON_STAGE(test_per_ip_limit),
 		ON_STAGE(test_core_dies_and_returns),
 		ON_STAGE(test_drain),
+		cmocka_unit_test_setup_teardown(test_confined, setup_confined, teardown),
 	};
+	signal(SIGPIPE, SIG_IGN); /* as main.c does */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
