@@ -81,7 +81,7 @@ static void finish(struct smtp_job *j)
 		v.text = span_str(arena_printf(&t->mem, "Accepted as %s", id));
 	}
 	if (!recorded) {
-		struct event *e = event_add(&t->events, "smtp.data");
+		struct event *e = event_note(&t->events, "smtp.data");
 
 		event_u64(e, "code", v.code, &t->mem);
 		event_str(e, "status", v.enhanced, &t->mem);

@@ -47,7 +47,7 @@ static struct mail_transaction *transaction_of(struct smtp_job *j)
 	t->account = st->account;
 	t->account.address = arena_span(&t->mem, st->account.address);
 	sock_ip_text(&t->peer, ip);
-	e = event_add(&t->events, "smtp.mail");
+	e = event_note(&t->events, "smtp.mail");
 	event_str(e, "peer", ip, &t->mem);
 	event_span(e, "helo", t->helo, &t->mem);
 	if (t->tls)
@@ -66,7 +66,7 @@ void smtp_refuse_mail(struct smtp_job *j, const struct smtp_answer *a)
 	j->st->refused = (struct mail_verdict){ a->code, a->enhanced, span_str(a->text) };
 }
 
-static struct address address_copy(const struct address *a, struct arena *mem)
+struct address smtp_address_copy(const struct address *a, struct arena *mem)
 {
 	return (struct address){ .local = arena_span(mem, a->local),
 				 .domain = arena_span(mem, a->domain),
@@ -80,7 +80,7 @@ void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 	struct event *e = t->events.first;
 	struct mail_verdict v;
 
-	t->sender = address_copy(&c->path, &t->mem);
+	t->sender = smtp_address_copy(&c->path, &t->mem);
 	t->declared_size = c->size;
 	t->smtputf8 = c->smtputf8;
 	t->body_8bit = c->body_8bit;

@@ -4,6 +4,8 @@
 
 #include "base/log.h"
 
+#define REJECTED_MAX 200 /* of a session: whoever tries so many names is looking for some */
+
 static bool same(const struct address *a, const struct address *b)
 {
 	return span_eq(a->local, b->local) && span_ieq(a->domain, b->domain);
@@ -38,11 +40,12 @@ static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct a
 }
 
 /* The bare <postmaster> means ours (RFC 5321 4.5.1). */
-static struct address complete(const struct address *a, const struct conf *conf, struct arena *mem)
+static struct address complete(const struct address *a, const struct conf *conf)
 {
-	struct address full = { .local = arena_span(mem, a->local),
-				.domain = arena_span(mem, a->domain.n ? a->domain : conf->hostname),
-				.utf8 = a->utf8 };
+	struct address full = *a;
+
+	if (!full.domain.n)
+		full.domain = conf->hostname;
 	return full;
 }
 
@@ -56,9 +59,6 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 
 	if (j->st->refused.code)
 		return j->st->refused;
-	if (t->n_rcpts >= j->conf->max_rcpts)
-		return (struct mail_verdict){ 452, "4.5.3",
-					      SPAN("Too many recipients for one message") };
 	if (!t->authenticated && asks_for_relay(j, a, &t->mem))
 		return (struct mail_verdict){ 550, "5.7.1", SPAN("relaying denied") };
 	if (mail_route(j->env, a, t->authenticated, &t->mem, &routes, &n) < 0)
@@ -79,7 +79,7 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 static void note(struct smtp_job *j, const struct address *a, const struct mail_verdict *v)
 {
 	struct mail_transaction *t = j->st->mail;
-	struct event *e = event_add(&t->events, "smtp.rcpt");
+	struct event *e = event_note(&t->events, "smtp.rcpt");
 	span text = address_text(a, &t->mem);
 
 	event_span(e, "to", text, &t->mem);
@@ -98,22 +98,33 @@ static void note(struct smtp_job *j, const struct address *a, const struct mail_
 void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct mail_transaction *t = j->st->mail;
-	struct address a = complete(&c->path, j->conf, &t->mem);
+	struct address a = complete(&c->path, j->conf);
 	struct mail_route *routes = NULL;
 	struct mail_verdict v;
 	struct mail_rcpt *r;
 	size_t n = 0;
 
-	/* Said twice is delivered once. */
+	/* Said twice is delivered once.  Neither of these two takes memory of the transaction: no
+	 * limit stops them. */
 	if (have_already(t, &a)) {
 		smtp_say(j, 250, "2.1.5", SPAN("Recipient ok"));
 		return;
 	}
+	if (t->n_rcpts >= j->conf->max_rcpts) {
+		smtp_say(j, 452, "4.5.3", SPAN("Too many recipients for one message"));
+		return;
+	}
+	a = smtp_address_copy(&a, &t->mem);
 	v = judge(j, &a, &routes, &n);
 	note(j, &a, &v);
 	smtp_say(j, v.code, v.enhanced, v.text);
-	if (v.code >= 300)
+	if (v.code >= 300) {
+		if (++j->st->rejected_total < REJECTED_MAX)
+			return;
+		smtp_say(j, 421, "4.7.0", SPAN("Too many recipients were refused"));
+		j->end = SMTP_END_CLOSE;
 		return;
+	}
 	r = arena_new(&t->mem, struct mail_rcpt);
 	*r = (struct mail_rcpt){ .address = a,
 				 .original = arena_span(&t->mem, c->original),

@@ -47,7 +47,7 @@ void smtp_drop_mail(struct core_env *env, struct smtp_session *st, const char *w
 		_cleanup_(buf_donep) struct buf sender = BUF_INIT(1024);
 		span key;
 
-		event_add(&t->events, why);
+		event_note(&t->events, why);
 		address_put(&sender, &t->sender);
 		key = buf_span(&sender);
 		events_append(env->events, &t->id, &t->events, &key, key.n ? 1 : 0);

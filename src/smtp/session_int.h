@@ -17,9 +17,10 @@ struct smtp_session {
 	unsigned auth_failures;
 	struct mail_transaction *mail;
 	struct mail_verdict
-		refused;   /* code != 0: MAIL was answered 250 in front, but its RCPTs hear this */
-	unsigned rejected; /* recipients of this transaction */
-	int body_error;	   /* the first failure of a piece; the rest is dropped */
+		refused; /* code != 0: MAIL was answered 250 in front, but its RCPTs hear this */
+	unsigned rejected_total; /* recipients of this session */
+	unsigned rejected;	 /* recipients of this transaction */
+	int body_error;		 /* the first failure of a piece; the rest is dropped */
 	unsigned body_defects;
 };
 
@@ -39,6 +40,7 @@ static inline void smtp_answer(struct smtp_job *j, const struct smtp_answer *a)
 {
 	smtp_say(j, a->code, a->enhanced, span_str(a->text));
 }
+struct address smtp_address_copy(const struct address *a, struct arena *mem);
 bool smtp_is_submission(const struct sess *s);
 
 /* Ends the transaction without a message; what happened so far goes to the timeline.  WHY is an

@@ -1,0 +1,28 @@
+/* Everything below smtp/, made of memory: what core's half of SMTP asks, and what it has done. */
+#pragma once
+
+#include "harness.h"
+#include "mail/mail.h"
+
+struct fake {
+	/* what the world says */
+	struct mail_verdict verdict; /* of mail_receive; code 0: 250 without a text */
+	int body_error;		     /* of mail_body_add */
+	bool poisoned;
+	/* what has happened */
+	unsigned received, journal; /* messages, timeline records by smtp itself */
+	struct buf from, to, body;  /* of the last message */
+	bool smtputf8, body_8bit, ret_full, tls, authenticated;
+	unsigned notify;
+	uint64_t counts[COUNT_MAX];
+	unsigned transactions; /* alive now */
+	enum lane last_lane;
+};
+extern struct fake fake;
+
+/* Core behind the wire: h->core_state is not used; one session at a time. */
+extern const struct harness_core fake_core;
+void fake_session_open(const struct sess_ops *ops, bool tls);
+void fake_session_close(void);
+/* Runs one job by hand. */
+void fake_job(const struct sess_in *in, struct buf *ret_output);

@@ -1,0 +1,397 @@
+/* Both halves of SMTP together, over a made-up mail system. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "fakes.h"
+#include "format/check.h"
+#include "smtp/smtp.h"
+
+#define HELLO "EHLO a.test\r\n"
+#define FROM  "MAIL FROM:<s@a.test>\r\n"
+#define LOGIN "AUTH PLAIN AG1lQG91cnMudGVzdABzZWNyZXQ=\r\n" /* me@ours.test, secret */
+
+static struct harness h;
+
+static void begin(bool submission, bool tls)
+{
+	fake_session_open(submission ? &submission_sess_ops : &smtp_sess_ops, tls);
+	harness_open(&h, submission ? &submission_wire_ops : &smtp_wire_ops, &fake_core, tls);
+}
+
+static void end(void)
+{
+	harness_done(&h);
+	fake_session_close();
+	assert_int_equal(fake.transactions, 0);
+}
+
+static void say(const char *text)
+{
+	harness_send(&h, span_str(text));
+}
+
+/* In the order given, each once. */
+static void wants(const char *const *lines, size_t n)
+{
+	span rest = buf_span(&h.transcript);
+
+	for (size_t i = 0; i < n; i++) {
+		size_t at = span_find_span(rest, span_str(lines[i]));
+
+		if (at == SPAN_NPOS)
+			fail_msg("no \"%s\" (%zu) in:\n%s", lines[i], i, buf_cstr(&h.transcript));
+		rest = span_from(rest, at + strlen(lines[i]));
+	}
+}
+#define WANTS(...)                                  \
+	wants((const char *const[]){ __VA_ARGS__ }, \
+	      ARRAY_LEN(((const char *const[]){ __VA_ARGS__ })))
+
+static void test_a_message(void **state)
+{
+	begin(false, true);
+	say(HELLO "MAIL FROM:<s@a.test> SIZE=100 BODY=8BITMIME RET=FULL ENVID=x+2By\r\n"
+		  "RCPT TO:<user@ours.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;u+40x\r\nRCPT "
+		  "TO:<info@ours.test> NOTIFY=NEVER\r\n"
+		  "DATA\r\nSubject: x\r\n\r\n..dot\r\n.\r\nQUIT\r\n");
+	WANTS("250 2.1.0", "250 2.1.5", "250 2.1.5", "354", "250 2.0.0 Accepted as ", "221");
+	assert_int_equal(fake.received, 1);
+	assert_string_equal(buf_cstr(&fake.from), "s@a.test");
+	assert_string_equal(buf_cstr(&fake.to), "user@ours.test info@ours.test ");
+	assert_string_equal(buf_cstr(&fake.body), "Subject: x\r\n\r\n.dot\r\n");
+	assert_true(fake.body_8bit && fake.ret_full && fake.tls && !fake.smtputf8 &&
+		    !fake.authenticated);
+	assert_int_equal(fake.notify, RCPT_NOTIFY_NEVER);
+	assert_int_equal(h.groups, 1);
+	assert_int_equal(h.bodies, 1);
+	assert_int_equal(fake.last_lane, LANE_DELIVERY);
+	assert_int_equal(fake.journal, 0); /* mail_receive's business */
+	end();
+}
+
+static void test_recipients(void **state)
+{
+	begin(false, false);
+	say(HELLO FROM
+	    "RCPT TO:<nobody@ours.test>\r\nRCPT TO:<x@elsewhere.test>\r\nRCPT "
+	    "TO:<slow@ours.test>\r\n"
+	    "RCPT TO:<user@ours.test>\r\nRCPT TO:<USER@OURS.TEST>\r\nRCPT "
+	    "TO:<user@ours.test>\r\nRCPT TO:<Postmaster>\r\n"
+	    "RCPT TO:<x>\r\nRCPT TO:<>\r\nRCPT TO:<\xc3\xa4@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("550 5.1.1 no such user", "550 5.7.1 relaying denied", "451 4.3.0", "250 2.1.5",
+	      "250 2.1.5", "250 2.1.5", "250 2.1.5", "553 5.1.3", "501 5.1.3", "553 5.6.7", "354",
+	      "250 2.0.0");
+	assert_string_equal(buf_cstr(&fake.to),
+			    "user@ours.test USER@ours.test Postmaster@mx.example.test ");
+	assert_int_equal(fake.counts[COUNT_SMTP_REJECTED], 3);
+	end();
+}
+
+static void test_no_relay(void **state)
+{
+	static const char *const tricks[] = {
+		"x%elsewhere.test@ours.test",	  "elsewhere.test!x@ours.test",
+		"\"x@elsewhere.test\"@ours.test", "@ours.test:x@elsewhere.test",
+		"a%b%elsewhere.test@ours.test",	  "x@elsewhere.test"
+	};
+
+	begin(false, false);
+	say(HELLO FROM);
+	for (size_t i = 0; i < ARRAY_LEN(tricks); i++) {
+		buf_reset(&h.transcript);
+		say("RCPT TO:<");
+		say(tricks[i]);
+		say(">\r\n");
+		WANTS("550 5.7.1 relaying denied");
+	}
+	buf_reset(&h.transcript);
+	say("RCPT TO:<50%off@ours.test>\r\nRCPT TO:<x%ours.test@ours.test>\r\nRCPT "
+	    "TO:<@elsewhere.test:user@ours.test>\r\n");
+	WANTS("250 2.1.5", "550 5.1.1", "250 2.1.5");
+	end();
+}
+
+static void test_too_many_recipients(void **state)
+{
+	begin(false, false);
+	say(HELLO FROM
+	    "RCPT TO:<user@ours.test>\r\nRCPT TO:<info@ours.test>\r\nRCPT "
+	    "TO:<50%off@ours.test>\r\nRCPT TO:<postmaster>\r\n"
+	    "RCPT TO:<postmaster@ours.test>\r\nRCPT TO:<User@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("452 4.5.3", "354", "250 2.0.0");
+	end();
+}
+
+static void test_harvest(void **state)
+{
+	begin(false, false);
+	say(HELLO FROM);
+	for (int i = 0; i < 250; i++)
+		say("RCPT TO:<guess@ours.test>\r\n");
+	WANTS("550 5.1.1", "421 4.7.0");
+	assert_true(h.closed);
+	assert_int_equal(fake.counts[COUNT_SMTP_REJECTED], 200);
+	end();
+}
+
+static void test_all_refused(void **state)
+{
+	begin(false, false);
+	say(HELLO FROM "RCPT TO:<nobody@ours.test>\r\nDATA\r\nRSET\r\n" FROM
+		       "RCPT TO:<user@ours.test>\r\nDATA\r\nx\r\n.\r\n");
+	WANTS("550 5.1.1", "554 5.5.1", "250 2.0.0 Ok", "250 2.1.0", "250 2.1.5", "354",
+	      "250 2.0.0 Accepted");
+	assert_int_equal(fake.received, 1);
+	assert_int_equal(fake.journal, 1); /* the refused one */
+	end();
+}
+
+static void test_two_messages(void **state)
+{
+	begin(false, false);
+	say(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\none\r\n.\r\n" FROM
+		       "RCPT TO:<info@ours.test>\r\nBDAT 3\r\ntwoBDAT 2 LAST\r\n\r\n"
+		       "DATA\r\n");
+	WANTS("Accepted", "250 2.1.0", "250 2.1.5", "250 2.0.0 3 octets", "Accepted", "503 5.5.1");
+	assert_int_equal(fake.received, 2);
+	assert_string_equal(buf_cstr(&fake.body), "two\r\n");
+	assert_string_equal(buf_cstr(&fake.to), "info@ours.test ");
+	end();
+}
+
+static void test_defects(void **state)
+{
+	begin(false, false);
+	harness_send(&h,
+		     SPAN(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\na\nb\rc\0d\r\n.\r\n" FROM
+				     "RCPT TO:<user@ours.test>\r\nBDAT 3 LAST\r\na\nb"));
+	WANTS("550 5.6.0 the message contains NUL bare CR bare LF", "250 2.1.0",
+	      "550 5.6.0 the message contains bare LF");
+	assert_int_equal(fake.received, 0);
+	assert_int_equal(fake.journal, 2);
+	end();
+}
+
+static void test_failures_of_the_body(void **state)
+{
+	static const struct {
+		int error;
+		const char *answer;
+	} cases[] = { { ERR_TOOBIG, "552 5.3.4" },
+		      { ERR_FULL, "452 4.3.1" },
+		      { ERR_IO, "451 4.3.0" } };
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		begin(false, false);
+		fake.body_error = cases[i].error;
+		say(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\nx\r\n.\r\nNOOP\r\n");
+		WANTS(cases[i].answer, "250 2.0.0 Ok");
+		fake.body_error = 0;
+		say(FROM "RCPT TO:<user@ours.test>\r\nDATA\r\nx\r\n.\r\n");
+		WANTS(cases[i].answer, "250 2.0.0 Ok", "Accepted");
+		assert_int_equal(fake.received, 1);
+		end();
+	}
+	begin(false, false);
+	fake.verdict = (struct mail_verdict){ 554, "5.4.6", SPAN("too many hops") };
+	say(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\nx\r\n.\r\n");
+	WANTS("554 5.4.6 too many hops");
+	end();
+}
+
+static void test_too_big(void **state)
+{
+	_cleanup_(buf_donep) struct buf in = BUF_INIT(4 * 1024 * 1024);
+
+	begin(false, false);
+	say(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\n");
+	while (in.n < 1500000)
+		buf_put_str(&in, "a line of text\r\n");
+	buf_put_str(&in, ".\r\nNOOP\r\n");
+	for (size_t at = 0; at < in.n; at += 50000)
+		harness_send(&h, span_sub(buf_span(&in), at, 50000));
+	WANTS("552 5.3.4", "250 2.0.0 Ok");
+	assert_int_equal(fake.received, 0);
+	end();
+}
+
+/* ------------------------------------------------------------------ submission */
+
+static void test_submission(void **state)
+{
+	begin(true, true);
+	say(HELLO FROM LOGIN
+	    "MAIL FROM:<me@ours.test>\r\nRCPT TO:<x@elsewhere.test>\r\nDATA\r\nx\r\n.\r\n" LOGIN);
+	WANTS("530 5.7.0", "235 2.7.0", "250 2.1.0", "250 2.1.5", "354", "Accepted",
+	      "503 5.5.1 Already");
+	assert_true(fake.authenticated);
+	assert_int_equal(fake.counts[COUNT_AUTH_OK], 1);
+	end();
+}
+
+static void test_sender_not_owned(void **state)
+{
+	begin(true, true);
+	say(HELLO LOGIN "MAIL FROM:<boss@ours.test>\r\nRCPT TO:<x@elsewhere.test>\r\nRCPT "
+			"TO:<y@elsewhere.test>\r\nDATA\r\nRSET\r\n"
+			"MAIL FROM:<me@ours.test>\r\nRCPT TO:<x@elsewhere.test>\r\n");
+	WANTS("250 2.1.0", "550 5.7.1 the sender", "550 5.7.1 the sender", "554 5.5.1",
+	      "250 2.0.0 Ok", "250 2.1.0", "250 2.1.5");
+	end();
+}
+
+static void test_auth_exchange(void **state)
+{
+	begin(true, true);
+	say(HELLO "AUTH PLAIN\r\nAG1lQG91cnMudGVzdABzZWNyZXQ=\r\n");
+	WANTS("334 \\r", "235 2.7.0");
+	assert_int_equal(fake.last_lane, LANE_AUTH);
+	end();
+	begin(true, true);
+	say(HELLO "AUTH LOGIN\r\n*\r\nAUTH LOGIN\r\n!!\r\nAUTH LOGIN bWU=\r\nc2VjcmV0\r\n");
+	WANTS("334 VXNlcm5hbWU6", "501 5.7.0", "334 VXNlcm5hbWU6", "501 5.5.2", "334 UGFzc3dvcmQ6",
+	      "235 2.7.0");
+	end();
+	/* Bare LF or NUL in the exchange ends the exchange, not the session. */
+	begin(true, true);
+	harness_send(&h, SPAN(HELLO "AUTH LOGIN\r\nb\0W\r\nNOOP\r\n"));
+	WANTS("501 5.5.2", "250 2.0.0");
+	end();
+}
+
+static void test_auth_failures(void **state)
+{
+	begin(true, true);
+	say(HELLO);
+	for (int i = 0; i < 7; i++)
+		say("AUTH PLAIN AG1lAHdyb25n\r\n");
+	WANTS("535 5.7.8", "535 5.7.8", "535 5.7.8", "535 5.7.8", "535 5.7.8", "421 4.7.0");
+	assert_true(h.closed);
+	assert_int_equal(fake.counts[COUNT_AUTH_FAILED], 5);
+	end();
+}
+
+static void test_starttls(void **state)
+{
+	begin(true, false);
+	say(HELLO "STARTTLS\r\nMAIL FROM:<me@ours.test>\r\n");
+	say(LOGIN HELLO LOGIN
+	    "MAIL FROM:<me@ours.test>\r\nRCPT TO:<user@ours.test>\r\nDATA\r\nx\r\n.\r\n");
+	WANTS("220 2.0.0", "TLS", "503 5.5.1", "AUTH PLAIN", "235 2.7.0", "Accepted");
+	assert_true(fake.tls);
+	end();
+}
+
+static void test_utf8(void **state)
+{
+	begin(false, false);
+	say(HELLO "MAIL FROM:<\xc3\xa4@a.test> SMTPUTF8\r\nRCPT "
+		  "TO:<user@ours.test>\r\nDATA\r\nx\r\n.\r\n");
+	WANTS("250 2.1.0", "250 2.1.5", "Accepted");
+	assert_true(fake.smtputf8);
+	assert_string_equal(buf_cstr(&fake.from), "\xc3\xa4@a.test");
+	end();
+}
+
+/* ------------------------------------------------------------------ a front that lies */
+
+static struct buf job(enum sess_kind kind, span data, uint32_t body_flags)
+{
+	struct buf out = BUF_INIT(65536);
+	struct sess_in in = { .kind = kind, .data = data, .body_flags = body_flags };
+
+	fake_job(&in, &out);
+	return out;
+}
+
+static struct buf job_line(uint8_t flags, span line)
+{
+	_cleanup_(buf_donep) struct buf items = BUF_INIT(65536);
+
+	wire_item_put(&items, flags, line);
+	return job(SESS_IN_INPUT, buf_span(&items), 0);
+}
+
+#define JOB_WANTS(call, text)                                                \
+	do {                                                                 \
+		struct buf _b = (call);                                      \
+		if (span_find_span(buf_span(&_b), SPAN(text)) == SPAN_NPOS)  \
+			fail_msg("no \"%s\" in: %s", (text), buf_cstr(&_b)); \
+		buf_done(&_b);                                               \
+	} while (0)
+
+static void test_front_is_not_trusted(void **state)
+{
+	begin(true, true);
+	JOB_WANTS(job(SESS_IN_BODY, SPAN("hello"), SESS_BODY_LAST), "503 5.5.1");
+	JOB_WANTS(job_line(0, SPAN("RCPT TO:<user@ours.test>")), "503 5.5.1");
+	JOB_WANTS(job_line(0, SPAN("WHAT")), "500 5.5.1");
+	JOB_WANTS(job_line(0, SPAN("DATA")), "500 5.5.1");
+	JOB_WANTS(job_line(0, SPAN("EHLO a.test")), "250 ");
+	JOB_WANTS(job_line(0, SPAN("AUTH CRAM-MD5")), "504 5.5.4");
+	JOB_WANTS(job_line(0, SPAN("MAIL FROM:<a@b.test>")), "530 5.7.0");
+	/* "I have answered it" does not make it allowed. */
+	struct buf none = job_line(SESS_ITEM_ANSWERED, SPAN("MAIL FROM:<a@b.test>"));
+	assert_int_equal(none.n, 0);
+	buf_done(&none);
+	JOB_WANTS(job_line(0, SPAN("RCPT TO:<x@elsewhere.test>")), "530 5.7.0");
+	JOB_WANTS(job(SESS_IN_BODY, SPAN("hello"), SESS_BODY_LAST), "503 5.5.1");
+	struct buf junk = job(SESS_IN_INPUT, SPAN("\1\xff\xff\xff\xffx"), 0); /* not even items */
+	assert_int_equal(junk.n, 0);
+	buf_done(&junk);
+	assert_int_equal(fake.received, 0);
+	end();
+}
+
+static void test_poison(void **state)
+{
+	begin(false, false);
+	fake.poisoned = true;
+	say(HELLO FROM "RCPT TO:<user@ours.test>\r\n");
+	WANTS("421 4.3.0");
+	assert_true(h.closed);
+	end();
+}
+
+static void test_closed_in_the_middle(void **state)
+{
+	begin(false, false);
+	say(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\nhalf a mess");
+	end();
+	begin(true, true);
+	say(HELLO "AUTH LOGIN\r\n");
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_message),
+		cmocka_unit_test(test_recipients),
+		cmocka_unit_test(test_no_relay),
+		cmocka_unit_test(test_too_many_recipients),
+		cmocka_unit_test(test_harvest),
+		cmocka_unit_test(test_all_refused),
+		cmocka_unit_test(test_two_messages),
+		cmocka_unit_test(test_defects),
+		cmocka_unit_test(test_failures_of_the_body),
+		cmocka_unit_test(test_too_big),
+		cmocka_unit_test(test_submission),
+		cmocka_unit_test(test_sender_not_owned),
+		cmocka_unit_test(test_auth_exchange),
+		cmocka_unit_test(test_auth_failures),
+		cmocka_unit_test(test_starttls),
+		cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_front_is_not_trusted),
+		cmocka_unit_test(test_poison),
+		cmocka_unit_test(test_closed_in_the_middle),
+	};
+	log_setup("test", LOG_ALARM, LOG_LOGFMT, 2);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
