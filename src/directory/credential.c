@@ -289,6 +289,7 @@ int directory_authenticate(struct directory *d, span login, span password, struc
 		c = (struct credential){ 0 };
 		memcpy(c.hash, d->dummy_hash, strlen(d->dummy_hash));
 	}
+	atomic_fetch_add_explicit(&d->hashes, 1, memory_order_relaxed);
 	bool good = hash_matches(&c, password) && known;
 	if (good && c.imported) {
 		/* Not being able to upgrade is no reason to refuse a good password. */
@@ -303,6 +304,11 @@ int directory_authenticate(struct directory *d, span login, span password, struc
 	cache_remember(d->remembered, mac);
 	*ret = a;
 	return 0;
+}
+
+uint64_t directory_hashes(const struct directory *d)
+{
+	return atomic_load_explicit(&d->hashes, memory_order_relaxed);
 }
 
 /* RET = HMAC(secret, WHAT and the normalised LOGIN): the same at each try and after a restart. */

@@ -93,6 +93,9 @@ bool directory_owns(struct directory *d, span account_id, const struct address *
  * remembered in memory (as a keyed hash, for 10 minutes, until the account changes), a wrong one never.  Until its first
  * good login an imported hash costs what its scheme costs.  LOGIN is the address (or, with one domain, the local part). */
 int directory_authenticate(struct directory *d, span login, span password, struct arena *mem, struct directory_account *ret);
+/* Password hashes that directory_authenticate has computed so far (for metrics; P3 and the memory of good
+ * passwords can be seen by it). */
+uint64_t directory_hashes(const struct directory *d);
 /* SCRAM-SHA-256 verifier of LOGIN; for unknown users a stable made-up one (P3), so never ERR_NOENT. */
 struct directory_scram { uint32_t iterations; span salt; uint8_t stored_key[32], server_key[32]; bool real; };
 int directory_scram_get(struct directory *d, span login, struct arena *mem, struct directory_scram *ret);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/map.h"
 #include "db/db.h"
@@ -48,7 +49,8 @@ struct directory {
 	struct map *domains, *names, *ids; /* name, key, account id */
 	uint8_t secret[32];		   /* makes up SCRAM verifiers for unknown users */
 	struct auth_cache *remembered;
-	char *dummy_hash; /* argon2id of nobody's password */
+	_Atomic uint64_t hashes; /* computed by logins */
+	char *dummy_hash;	 /* argon2id of nobody's password */
 };
 
 extern const struct db_schema directory_schema;
