@@ -14,9 +14,14 @@
 #include "base/buf.h"
 
 struct events;
-struct events_conf { const char *dir; uint64_t segment_bytes; usec retention; };
+struct events_conf {
+	const char *dir;        /* DATA/events; made if absent */
+	uint64_t segment_bytes; /* a segment that has reached this, or is a day old, is closed */
+	usec retention;         /* of the last record of a segment; 0: for ever */
+};
+/* Cuts torn tails, makes missing indexes again, starts the writer. */
 int events_open(const struct events_conf *conf, struct events **ret, struct err_info *info);
-void events_close(struct events *e);
+void events_close(struct events *e); /* writes what waits; NULL is fine */
 /* Appends what L collected about ID.  KEYS: addresses and Message-IDs (lower-cased inside) under which people
  * will look for it.  Copies; never blocks on disk. */
 void events_append(struct events *e, const struct id *id, const struct event_list *l, const span *keys, size_t n_keys);

@@ -186,7 +186,7 @@ void record_steps(const struct record *r, struct event_list *l)
 		uint16_t n = cursor_le16(&c);
 		if (c.bad)
 			return;
-		struct event *e = event_add(l, arena_cstr(l->mem, name));
+		struct event *e = event_note(l, arena_cstr(l->mem, name));
 		e->at = at;
 		for (uint16_t i = 0; i < n && !c.bad; i++) {
 			span key = cursor_blob(&c), value = cursor_blob(&c);
