@@ -1,6 +1,6 @@
 #include "base/event.h"
 
-/* What event_add hands out past the limit: TAIL is NULL, so fields are not kept.  Per thread, as
+/* What event_note hands out past the limit: TAIL is NULL, so fields are not kept.  Per thread, as
  * lists of different threads may be full at the same time. */
 static _Thread_local struct event scratch;
 
@@ -10,7 +10,7 @@ void event_list_init(struct event_list *l, struct arena *mem)
 	l->tail = &l->first;
 }
 
-struct event *event_add(struct event_list *l, const char *name)
+struct event *event_note(struct event_list *l, const char *name)
 {
 	if (l->count >= l->limit) {
 		l->dropped++;

@@ -32,7 +32,7 @@ struct event_list {
 
 void event_list_init(struct event_list *l, struct arena *mem);
 /* Appends an event; returned so that fields can be added.  Past the limit: a scratch event. */
-struct event *event_add(struct event_list *l, const char *name);
+struct event *event_note(struct event_list *l, const char *name);
 void event_str(struct event *e, const char *key, const char *z, struct arena *mem);
 void event_span(struct event *e, const char *key, span v, struct arena *mem);
 void event_u64(struct event *e, const char *key, uint64_t v, struct arena *mem);

@@ -1,6 +1,6 @@
 #include "imap/commands.h"
 
-#include "sasl/sasl.h"
+#include "sasl/offer.h"
 
 #define ANY	 (IMAP_IN_NONAUTH | IMAP_IN_AUTH | IMAP_IN_SELECTED)
 #define LOGGED	 (IMAP_IN_AUTH | IMAP_IN_SELECTED)

@@ -166,7 +166,7 @@ static void note(struct settle *s, bool reported, const struct id *dsn_id)
 
 		if (!rcpt || r->outcome == OUTCOME_RELEASED)
 			continue;
-		e = event_add(s->events, name[r->outcome]);
+		e = event_note(s->events, name[r->outcome]);
 		event_span(e, "to", rcpt->address, s->mem);
 		event_str(e, "status", r->status, s->mem);
 		event_span(e, "reply", span_sub(r->reply, 0, 1000), s->mem);
@@ -197,7 +197,7 @@ static void note_report(struct settle *s, const struct id *dsn_id)
 
 	event_list_init(&l, s->mem);
 	id_format(&s->lease->id, id);
-	struct event *e = event_add(&l, "bounce.created");
+	struct event *e = event_note(&l, "bounce.created");
 	event_str(e, "for", id, s->mem);
 	event_span(e, "to", key, s->mem);
 	events_append(s->env->events, dsn_id, &l, &key, 1);

@@ -128,7 +128,7 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 		return;
 	}
 	result_set(r, OUTCOME_DELIVERED, "2.1.5", SPAN("250 2.1.5 delivered"));
-	struct event *ev = event_add(d->events, "store.append");
+	struct event *ev = event_note(d->events, "store.append");
 	event_span(ev, "account", rcpt->address, d->mem);
 	event_str(ev, "mailbox", "INBOX", d->mem);
 	event_u64(ev, "uid", uid.v, d->mem);

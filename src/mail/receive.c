@@ -183,7 +183,7 @@ static int store_direct(struct receive *r, const struct mail_route *to)
 	poison_leave(r->env->poison, slot);
 	if (e < 0)
 		return e;
-	struct event *ev = event_add(&r->t->events, "store.append");
+	struct event *ev = event_note(&r->t->events, "store.append");
 	event_span(ev, "account", address_text(&to->address, &r->t->mem), &r->t->mem);
 	event_str(ev, "mailbox", "INBOX", &r->t->mem);
 	event_u64(ev, "uid", uid.v, &r->t->mem);
@@ -230,7 +230,7 @@ static int enqueue(struct receive *r)
 	}
 	e = queue_accept(r->env->queue, &m);
 	if (e == 0)
-		event_u64(event_add(&t->events, "queue.accept"), "recipients", r->n, &t->mem);
+		event_u64(event_note(&t->events, "queue.accept"), "recipients", r->n, &t->mem);
 	return e;
 }
 
@@ -244,7 +244,7 @@ static int commit(struct receive *r)
 		e = store_direct(r, r->finals[0]);
 		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL)
 			return e;
-		event_str(event_add(&r->t->events, "store.deferred"), "why", err_text(e),
+		event_str(event_note(&r->t->events, "store.deferred"), "why", err_text(e),
 			  &r->t->mem);
 	}
 	return enqueue(r);
@@ -255,7 +255,7 @@ static void write_timeline(struct receive *r, const struct mail_verdict *v)
 	struct mail_transaction *t = r->t;
 	span keys[64];
 	size_t n = 0;
-	struct event *ev = event_add(&t->events, v->code < 300 ? "smtp.accepted" : "smtp.refused");
+	struct event *ev = event_note(&t->events, v->code < 300 ? "smtp.accepted" : "smtp.refused");
 	char ip[SOCK_TEXT];
 
 	sock_ip_text(&t->peer, ip);

@@ -62,7 +62,7 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
 
 void mail_step(struct event_list *l, const char *name, const char *key, span value)
 {
-	event_span(event_add(l, name), key, value, l->mem);
+	event_span(event_note(l, name), key, value, l->mem);
 }
 
 struct mail_verdict verdict_of_error(int err)

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mail/env.h"
-#include "pop3/parse.h"
+#include "pop3/commands.h"
 #include "pop3/pop3.h"
 #include "pop3/wire.h"
 #include "sasl/sasl.h"

@@ -1,6 +1,6 @@
 #include "pop3/wire.h"
 
-#include "pop3/parse.h"
+#include "pop3/commands.h"
 
 enum {
 	LINE = 512 /* RFC 2449 4: 255; passwords are longer */,

@@ -74,7 +74,7 @@ static void idle_over(void *arg)
 	conn_drop(arg);
 }
 
-struct conn *conn_new(struct relay *r, struct destination *dest, struct delivery *d)
+struct conn *relay_conn_new(struct relay *r, struct destination *dest, struct delivery *d)
 {
 	struct conn *c = xcalloc(1, sizeof *c);
 

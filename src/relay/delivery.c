@@ -146,7 +146,7 @@ void delivery_start_remote(struct delivery *d)
 		delivery_begin_send(d);
 	} else if (dest->open < MAX(conf->relay_per_destination, 1) &&
 		   idmap_count(r->conns) < RELAY_OPEN_MAX) {
-		conn_new(r, dest, d);
+		relay_conn_new(r, dest, d);
 		delivery_resolve(d);
 	} else if (dest->open > 0 && dest->n_waiting < 2 * MAX(conf->relay_per_destination, 1)) {
 		destination_wait(dest, d);
@@ -225,7 +225,7 @@ static void note_dns(struct delivery *d, const char *name, const struct dns_answ
 {
 	static const char *const status[] = { "ok",	  "nodata", "nxdomain",
 					      "servfail", "bogus",  "timeout" };
-	struct event *e = event_add(&d->events, name);
+	struct event *e = event_note(&d->events, name);
 
 	event_span(e, "name", a->name, &d->mem);
 	event_str(e, "status", status[a->status], &d->mem);
@@ -314,7 +314,7 @@ static void note_connect(struct delivery *d, const struct relay_opened *o)
 {
 	static const char *const outcome[] = { "ok",	 "connect", "greeting", "ehlo",	 "tls",
 					       "no_tls", "timeout", "protocol", "closed" };
-	struct event *e = event_add(&d->events, "relay.connect");
+	struct event *e = event_note(&d->events, "relay.connect");
 
 	event_span(e, "remote", d->conn->remote, &d->mem);
 	event_str(e, "result", outcome[o->fail], &d->mem);
@@ -324,7 +324,7 @@ static void note_connect(struct delivery *d, const struct relay_opened *o)
 		event_span(e, "why", o->why, &d->mem);
 	if (!o->tls)
 		return;
-	e = event_add(&d->events, "relay.tls");
+	e = event_note(&d->events, "relay.tls");
 	event_span(e, "tls", o->tls_text, &d->mem);
 	event_str(e, "verified", o->tls_verified ? "yes" : "no", &d->mem);
 }
@@ -508,7 +508,7 @@ static void note_reply(struct delivery *d, size_t i)
 {
 	static const char *const outcome[] = { "delivered", "failed", "deferred", "released" };
 	const struct queue_result *q = &d->results[i];
-	struct event *e = event_add(&d->events, "relay.reply");
+	struct event *e = event_note(&d->events, "relay.reply");
 
 	event_span(e, "to", d->lease.rcpts[i].address, &d->mem);
 	event_span(e, "remote", q->remote, &d->mem);

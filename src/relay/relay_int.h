@@ -175,7 +175,7 @@ void delivery_sent(struct delivery *d, span payload);
 void delivery_out_gone(struct delivery *d);
 
 /* conn.c */
-struct conn *conn_new(struct relay *r, struct destination *dest, struct delivery *d);
+struct conn *relay_conn_new(struct relay *r, struct destination *dest, struct delivery *d);
 void conn_drop(struct conn *c);	     /* closes at `out` if open, frees, and lets the next one in */
 void conn_free_next(struct conn *c); /* its delivery is over: takes the next one or idles */
 int conn_send(struct conn *c, uint16_t type, span payload, int fd);

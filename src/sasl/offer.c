@@ -1,5 +1,5 @@
 /* Which mechanism is allowed when: the only place that says so.  Pure. */
-#include "sasl/sasl.h"
+#include "sasl/offer.h"
 
 static const struct {
 	const char *name;

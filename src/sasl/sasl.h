@@ -7,12 +7,8 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "directory/directory.h"
+#include "sasl/offer.h"
 #include "sys/session.h"
-
-/* "PLAIN LOGIN SCRAM-SHA-256" separated by SEP with PREFIX before each, as TLS_ACTIVE allows; may be empty.
- * Pure: also linked into the wires (the EHLO/CAPABILITY they answer). */
-void sasl_offer(struct buf *b, bool tls_active, const char *prefix, const char *sep);
-bool sasl_allowed(span mechanism, bool tls_active);
 
 enum sasl_step {
 	SASL_CONTINUE, /* send the challenge, come back with the next line */
@@ -24,12 +20,13 @@ enum sasl_step {
 #define SASL_MAX_LINE 12288 /* RFC 4954 4: base64 line incl. CRLF */
 
 struct sasl; /* one exchange */
-/* INITIAL: the initial response as on the wire (base64, "=" is the empty one); p NULL: none. */
+/* INITIAL: the initial response as on the wire (base64, "=" is the empty one); p NULL: none.  *RET is set by every
+ * answer (NULL for an unknown mechanism) and belongs to the caller. */
 enum sasl_step sasl_start(struct directory *d, span mechanism, span initial, const struct sess_tls *tls, struct sasl **ret, struct buf *challenge);
 /* LINE: the client's next line without CRLF.  CHALLENGE gets base64 without CRLF. */
 enum sasl_step sasl_next(struct sasl *s, span line, struct buf *challenge);
 /* After SASL_OK: spans in MEM. */
 void sasl_account(const struct sasl *s, struct arena *mem, struct directory_account *ret);
-/* The login name tried, for events (may be hostile: escape). */
+/* The login name tried, for events (may be hostile: escape); empty if none was read.  S may be NULL. */
 span sasl_login(const struct sasl *s);
 void sasl_free(struct sasl *s); /* NULL is fine; wipes */

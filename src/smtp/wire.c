@@ -8,7 +8,7 @@
 
 #include "format/check.h"
 #include "format/reply.h"
-#include "sasl/sasl.h"
+#include "sasl/offer.h"
 #include "smtp/body.h"
 #include "smtp/lex.h"
 #include "smtp/parse.h"

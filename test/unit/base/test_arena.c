@@ -51,13 +51,13 @@ static void test_events(void **state)
 	event_list_init(&l, &a);
 	l.limit = 2;
 	char peer[] = "peer";
-	struct event *e = event_add(&l, "smtp.rcpt");
+	struct event *e = event_note(&l, "smtp.rcpt");
 	event_str(e, "to", peer, &a);
 	event_u64(e, "size", 42, &a);
 	peer[0] = 'x';
-	event_add(&l, "store.append");
-	event_str(event_add(&l, "lost"), "k", "v", &a);
-	event_add(&l, "lost");
+	event_note(&l, "store.append");
+	event_str(event_note(&l, "lost"), "k", "v", &a);
+	event_note(&l, "lost");
 	assert_int_equal(l.count, 2);
 	assert_int_equal(l.dropped, 2);
 	assert_string_equal(l.first->name, "smtp.rcpt");

@@ -1,6 +1,6 @@
-#include "pop3/parse.h"
+#include "pop3/commands.h"
 
-#include "sasl/sasl.h"
+#include "sasl/offer.h"
 
 #define AUTHZ POP3_IN_AUTHORIZATION
 #define TRANS POP3_IN_TRANSACTION
