@@ -67,10 +67,10 @@ static struct id append_as(struct fixture *f, struct id id, const char *step, co
 	struct event_list l;
 	span keys[2] = { span_str(key), SPAN("<Shared@Example.ORG>") };
 	event_list_init(&l, &mem);
-	struct event *e = event_add(&l, step);
+	struct event *e = event_note(&l, step);
 	event_str(e, "value", value, &mem);
 	event_u64(e, "number", 7, &mem);
-	event_add(&l, "end");
+	event_note(&l, "end");
 	events_append(f->e, &id, &l, keys, key ? 2 : 0);
 	arena_done(&mem);
 	return id;
@@ -135,7 +135,7 @@ static void what_goes_in_comes_out(void **state)
 		reopen(f);
 	}
 	assert_int_equal(trace(f, id_new(), &l), 0);
-	event_add(&l, "an empty trace can be added to"); /* its arena is ours */
+	event_note(&l, "an empty trace can be added to"); /* its arena is ours */
 	assert_int_equal(l.count, 1);
 }
 
@@ -280,7 +280,7 @@ static void large_records_are_cut(void **state)
 	value[100000] = '\0';
 	event_list_init(&l, &mem);
 	for (int i = 0; i < 50; i++)
-		event_str(event_add(&l, "step"), "value", value, &mem);
+		event_str(event_note(&l, "step"), "value", value, &mem);
 	events_append(f->e, &id, &l, NULL, 0);
 	assert_int_equal(trace(f, id, &got), 10);
 	reopen(f);
