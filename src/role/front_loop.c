@@ -197,7 +197,8 @@ static void drain_step(void *arg)
 	void *v;
 	while (idmap_next(l->conns, &it, NULL, &v)) {
 		struct conn *c = v;
-		if (late && c->state >= CONN_CLOSING)
+		bool nobody_yet = c->state == CONN_HANDSHAKE && !c->opened;
+		if (nobody_yet || (late && c->state >= CONN_CLOSING))
 			conn_kill(c, SESS_WHY_SHUTDOWN);
 		else if (late || conn_is_idle(c))
 			conn_farewell(c, SESS_WHY_SHUTDOWN);

@@ -885,8 +885,9 @@ static void test_core_dies_and_returns(void **state)
 static void test_drain(void **state)
 {
 	struct stage *s = *state;
-	struct client idle, busy;
+	struct client idle, busy, silent;
 	void *code = NULL;
+	dial(&silent, &s->tls); /* never begins its handshake, and holds nobody up */
 	dial(&idle, &s->clear);
 	hear_line(&idle, "hello mx.test starttls");
 	say(&idle, "x\r\n"); /* established: the long time-out */
@@ -901,6 +902,8 @@ static void test_drain(void **state)
 	hear_line(&busy, "slow done");
 	hear_line(&busy, "farewell shutdown");
 	hear_end(&busy);
+	hear_end(&silent);
+	hang_up(&silent);
 	hang_up(&idle);
 	hang_up(&busy);
 	expect(s->control, CONTROL_DRAINED);
