@@ -19,22 +19,30 @@ static bool have_already(const struct mail_transaction *t, const struct address 
 	return false;
 }
 
-/* Does A's local part ask us to send on: "user%host@us", "user@host"@us, host!user@us?  Such an
- * address is mail for here only if somebody has exactly that name (RFC 5321 3.6.1 lets us refuse
- * it). */
+/* The host that a local part names as the next stop: "user%host", "user@host" (quoted),
+ * "host!user"; else empty. */
+static span host_inside(span local)
+{
+	size_t bang = span_find(local, '!');
+
+	for (size_t i = local.n; i-- > 0;)
+		if (local.p[i] == '%' || local.p[i] == '@')
+			return span_from(local, i + 1);
+	return bang == SPAN_NPOS ? SPAN_NULL : span_sub(local, 0, bang);
+}
+
+/* Does A ask us to send on to somebody else's host?  It is mail for here only if somebody has
+ * exactly that name (RFC 5321 3.6.1 lets us refuse it). */
 static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct arena *mem)
 {
-	size_t at = MIN(span_rfind(a->local, '%'), span_rfind(a->local, '@')),
-	       bang = span_find(a->local, '!');
+	struct address there = { .local = SPAN("postmaster"), .domain = host_inside(a->local) };
 	struct directory_match m = { 0 };
-	struct address there = { .local = SPAN("postmaster") };
 
-	if (at == SPAN_NPOS && bang == SPAN_NPOS)
+	if (!there.domain.n)
 		return false;
 	if (directory_lookup(j->env->directory, a, mem, &m) == 0 && !m.catch_all && !m.detail.n &&
 	    (m.kind == DIRECTORY_ACCOUNT || m.kind == DIRECTORY_ALIAS))
 		return false;
-	there.domain = at != SPAN_NPOS ? span_from(a->local, at + 1) : span_sub(a->local, 0, bang);
 	return directory_lookup(j->env->directory, &there, mem, &m) < 0 ||
 	       m.kind == DIRECTORY_NOT_LOCAL;
 }

@@ -46,7 +46,7 @@ bool smtp_is_submission(const struct sess *s);
 /* Ends the transaction without a message; what happened so far goes to the timeline.  WHY is an
  * event name. */
 void smtp_drop_mail(struct core_env *env, struct smtp_session *st, const char *why);
-/* Forgets all that the peer said (EHLO is not among it: RFC 3207 4.2 wants that too). */
+/* Forgets all that the peer said, EHLO and AUTH too (RFC 3207 4.2). */
 void smtp_forget(struct core_env *env, struct smtp_session *st);
 
 typedef void smtp_command_fn(struct smtp_job *j, const struct smtp_command *c, span line);
