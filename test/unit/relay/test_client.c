@@ -1,4 +1,5 @@
-/* The client engine against scripted peers.  Each script is played twice: whole, and a byte at a time. */
+/* The client engine against scripted peers.  Each script is played twice: whole, and a byte at a
+ * time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +35,9 @@ static void expect(struct relay_client *c, const char *words)
 
 static struct relay_client *start(enum relay_tls tls, bool lmtp)
 {
-	struct relay_open o = { .helo = SPAN("us.test"), .host = SPAN("mx.test"), .tls = tls, .lmtp = lmtp };
+	struct relay_open o = {
+		.helo = SPAN("us.test"), .host = SPAN("mx.test"), .tls = tls, .lmtp = lmtp
+	};
 
 	return relay_client_new(&o);
 }
@@ -55,7 +58,9 @@ static struct relay_client *open_with(const char *ehlo)
 static void send_to(struct relay_client *c, const char *one, const char *two)
 {
 	struct relay_rcpt rcpts[] = { { .address = span_str(one) }, { .address = span_str(two) } };
-	struct relay_send s = { .sender = SPAN("a@us.test"), .size = 5, .rcpts = rcpts, .n_rcpts = two ? 2 : 1 };
+	struct relay_send s = {
+		.sender = SPAN("a@us.test"), .size = 5, .rcpts = rcpts, .n_rcpts = two ? 2 : 1
+	};
 
 	relay_client_send(c, &s);
 }
@@ -98,10 +103,18 @@ static void test_plain(void **state)
 
 static void test_pipelined(void **state)
 {
-	struct relay_client *c = open_with("250-mx.test hello\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8bitmime\r\n250-DSN\r\n250 SMTPUTF8\r\n");
-	struct relay_rcpt rcpts[] = { { SPAN("b@mx.test"), SPAN("rfc822;b+c@mx.test"), RELAY_NOTIFY_FAILURE | RELAY_NOTIFY_DELAY },
-				      { SPAN("c@mx.test"), SPAN("d@mx.test"), RELAY_NOTIFY_NEVER } };
-	struct relay_send s = { .sender = SPAN(""), .size = 2, .body_8bit = true, .envid = SPAN("x=1"), .rcpts = rcpts, .n_rcpts = 2 };
+	struct relay_client *c = open_with("250-mx.test hello\r\n250-PIPELINING\r\n250-SIZE "
+					   "1000\r\n250-8bitmime\r\n250-DSN\r\n250 SMTPUTF8\r\n");
+	struct relay_rcpt rcpts[] = { { SPAN("b@mx.test"), SPAN("rfc822;b+c@mx.test"),
+					RELAY_NOTIFY_FAILURE | RELAY_NOTIFY_DELAY },
+				      { SPAN("c@mx.test"), SPAN("d@mx.test"),
+					RELAY_NOTIFY_NEVER } };
+	struct relay_send s = { .sender = SPAN(""),
+				.size = 2,
+				.body_8bit = true,
+				.envid = SPAN("x=1"),
+				.rcpts = rcpts,
+				.n_rcpts = 2 };
 
 	assert_int_equal(relay_client_opened(c)->max_size, 1000);
 	assert_true(span_eq_str(relay_client_opened(c)->banner_host, "mx.test"));
@@ -143,12 +156,14 @@ static void test_nobody_but_354(void **state)
 
 static void test_body_forms(void **state)
 {
-	static const struct { const char *in, *out; } rows[] = {
+	static const struct {
+		const char *in, *out;
+	} rows[] = {
 		{ "", ".\r\n" },
 		{ ".", "..\r\n.\r\n" },
 		{ "a\r\n.\r\nb\r\n", "a\r\n..\r\nb\r\n.\r\n" },
-		{ "a\n.\nb\n", "a\r\n..\r\nb\r\n.\r\n" },       /* bare LF */
-		{ "a\r.\rb", "a\r\n..\r\nb\r\n.\r\n" },         /* bare CR */
+		{ "a\n.\nb\n", "a\r\n..\r\nb\r\n.\r\n" }, /* bare LF */
+		{ "a\r.\rb", "a\r\n..\r\nb\r\n.\r\n" },	  /* bare CR */
 		{ "a\r\r\n.", "a\r\n\r\n..\r\n.\r\n" },
 		{ "a\r", "a\r\n.\r\n" },
 		{ "a\n\r\n.\r\n", "a\r\n\r\n..\r\n.\r\n" },
@@ -216,7 +231,10 @@ static void test_tls_policy(void **state)
 
 static void test_openings(void **state)
 {
-	static const struct { const char *words; enum relay_fail fail; } rows[] = {
+	static const struct {
+		const char *words;
+		enum relay_fail fail;
+	} rows[] = {
 		{ "554 5.7.1 go away\r\n", RELAY_FAIL_GREETING },
 		{ "421 busy\r\n", RELAY_FAIL_GREETING },
 		{ "250 what\r\n", RELAY_FAIL_GREETING },
@@ -233,7 +251,8 @@ static void test_openings(void **state)
 
 		say(c, rows[i].words);
 		assert_int_equal(relay_client_opened(c)->fail, rows[i].fail);
-		assert_int_equal(relay_client_state(c), rows[i].fail ? RELAY_CLIENT_DEAD : RELAY_CLIENT_PARKED);
+		assert_int_equal(relay_client_state(c),
+				 rows[i].fail ? RELAY_CLIENT_DEAD : RELAY_CLIENT_PARKED);
 		relay_client_free(c);
 	}
 }
@@ -352,23 +371,21 @@ static int bytes(void **state)
 	return 0;
 }
 
-#define BOTH(fn) { #fn " (whole)", fn, whole, NULL, NULL }, { #fn " (by bytes)", fn, bytes, NULL, NULL }
+#define BOTH(fn)                                         \
+	{ #fn " (whole)", fn, whole, NULL, NULL },       \
+	{                                                \
+#fn " (by bytes)", fn, bytes, NULL, NULL \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BOTH(test_plain),
-		BOTH(test_pipelined),
-		BOTH(test_nobody_but_354),
-		BOTH(test_body_forms),
-		BOTH(test_starttls),
-		BOTH(test_tls_policy),
-		BOTH(test_openings),
-		cmocka_unit_test_setup(test_endless, whole),
-		BOTH(test_odd_replies),
-		BOTH(test_lost_in_body),
-		BOTH(test_421_ends),
-		BOTH(test_unsendable),
+		BOTH(test_plain),	   BOTH(test_pipelined),
+		BOTH(test_nobody_but_354), BOTH(test_body_forms),
+		BOTH(test_starttls),	   BOTH(test_tls_policy),
+		BOTH(test_openings),	   cmocka_unit_test_setup(test_endless, whole),
+		BOTH(test_odd_replies),	   BOTH(test_lost_in_body),
+		BOTH(test_421_ends),	   BOTH(test_unsendable),
 		BOTH(test_lmtp),
 	};
 

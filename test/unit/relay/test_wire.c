@@ -31,7 +31,11 @@ static struct smtp_reply reply(unsigned code, const char *enhanced, const char *
 
 static void test_open(void **state)
 {
-	struct relay_open o = { .helo = SPAN("us.test"), .host = SPAN("mx.test"), .tls = RELAY_TLS_VERIFY, .lmtp = true }, back;
+	struct relay_open o = { .helo = SPAN("us.test"),
+				.host = SPAN("mx.test"),
+				.tls = RELAY_TLS_VERIFY,
+				.lmtp = true },
+			  back;
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(4096);
 
 	assert_int_equal(sock_parse_ip(SPAN("2001:db8::1"), 2525, &o.to), 0);
@@ -48,8 +52,13 @@ static void test_open(void **state)
 
 static void test_opened(void **state)
 {
-	struct relay_opened o = { .fail = RELAY_FAIL_GREETING, .reply = reply(554, "5.7.1", "go away"), .why = SPAN("why"),
-				  .extensions = RELAY_EXT_SIZE, .max_size = 1 << 20, .tls = true, .tls_text = SPAN("TLSv1.3 X"),
+	struct relay_opened o = { .fail = RELAY_FAIL_GREETING,
+				  .reply = reply(554, "5.7.1", "go away"),
+				  .why = SPAN("why"),
+				  .extensions = RELAY_EXT_SIZE,
+				  .max_size = 1 << 20,
+				  .tls = true,
+				  .tls_text = SPAN("TLSv1.3 X"),
 				  .banner_host = SPAN("mx") },
 			    back;
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(4096);
@@ -59,35 +68,51 @@ static void test_opened(void **state)
 	assert_int_equal(back.fail, o.fail);
 	assert_int_equal(back.reply.code, 554);
 	assert_string_equal(back.reply.enhanced, "5.7.1");
-	assert_true(span_eq_str(back.reply.text, "go away") && span_eq_str(back.tls_text, "TLSv1.3 X"));
+	assert_true(span_eq_str(back.reply.text, "go away") &&
+		    span_eq_str(back.tls_text, "TLSv1.3 X"));
 	assert_true(back.tls && !back.tls_verified && back.max_size == 1 << 20);
 	for (size_t cut = 0; cut < b.n; cut++)
-		assert_int_equal(relay_opened_get(span_sub(buf_span(&b), 0, cut), &mem, &back), ERR_PROTO);
+		assert_int_equal(relay_opened_get(span_sub(buf_span(&b), 0, cut), &mem, &back),
+				 ERR_PROTO);
 }
 
 static void test_send(void **state)
 {
-	struct relay_rcpt rcpts[RELAY_RCPTS_MAX + 1] = { { SPAN("b@example.org"), SPAN("rfc822;b"), RELAY_NOTIFY_DELAY } };
-	struct relay_send s = { .sender = SPAN("a@example.org"), .size = 7, .body = SPAN("x\0y\r\nzz"), .smtputf8 = true, .rcpts = rcpts, .n_rcpts = 2 },
+	struct relay_rcpt rcpts[RELAY_RCPTS_MAX + 1] = { { SPAN("b@example.org"), SPAN("rfc822;b"),
+							   RELAY_NOTIFY_DELAY } };
+	struct relay_send s = { .sender = SPAN("a@example.org"),
+				.size = 7,
+				.body = SPAN("x\0y\r\nzz"),
+				.smtputf8 = true,
+				.rcpts = rcpts,
+				.n_rcpts = 2 },
 			  back;
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(65536);
 
 	assert_int_equal(relay_send_put(&b, &s), 0);
 	assert_int_equal(relay_send_get(buf_span(&b), &mem, &back), 0);
 	assert_int_equal(back.n_rcpts, 2);
-	assert_true(span_eq(back.rcpts[0].address, rcpts[0].address) && back.rcpts[0].notify == RELAY_NOTIFY_DELAY);
+	assert_true(span_eq(back.rcpts[0].address, rcpts[0].address) &&
+		    back.rcpts[0].notify == RELAY_NOTIFY_DELAY);
 	assert_true(span_eq(back.body, s.body) && back.smtputf8 && !back.body_8bit);
 	for (size_t cut = 0; cut < b.n; cut++)
-		assert_int_equal(relay_send_get(span_sub(buf_span(&b), 0, cut), &mem, &back), ERR_PROTO);
+		assert_int_equal(relay_send_get(span_sub(buf_span(&b), 0, cut), &mem, &back),
+				 ERR_PROTO);
 	s.n_rcpts = RELAY_RCPTS_MAX + 1;
 	assert_int_equal(relay_send_put(&b, &s), ERR_TOOBIG);
 }
 
 static void test_sent(void **state)
 {
-	struct smtp_reply rcpts[] = { reply(250, "2.1.5", "ok"), reply(550, "", "no") }, finals[] = { reply(250, "", ""), { 0 } };
-	struct relay_sent s = { .fail = RELAY_FAIL_CLOSED, .why = SPAN("gone"), .mail = reply(250, "", "ok"), .rcpts = rcpts,
-				.n_rcpts = 2, .data = reply(354, "", "go"), .rcpt_final = finals },
+	struct smtp_reply rcpts[] = { reply(250, "2.1.5", "ok"), reply(550, "", "no") },
+			  finals[] = { reply(250, "", ""), { 0 } };
+	struct relay_sent s = { .fail = RELAY_FAIL_CLOSED,
+				.why = SPAN("gone"),
+				.mail = reply(250, "", "ok"),
+				.rcpts = rcpts,
+				.n_rcpts = 2,
+				.data = reply(354, "", "go"),
+				.rcpt_final = finals },
 			  back;
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(65536);
 
@@ -99,7 +124,8 @@ static void test_sent(void **state)
 	assert_int_equal(back.data.code, 354);
 	assert_int_equal(back.final.code, 0);
 	for (size_t cut = 0; cut < b.n; cut++)
-		assert_int_equal(relay_sent_get(span_sub(buf_span(&b), 0, cut), &mem, &back), ERR_PROTO);
+		assert_int_equal(relay_sent_get(span_sub(buf_span(&b), 0, cut), &mem, &back),
+				 ERR_PROTO);
 }
 
 int main(void)
