@@ -29,9 +29,12 @@ static void test_ask(void **state)
 static void test_answers(void **state)
 {
 	struct dns_record records[] = { { .preference = 10, .name = SPAN("mx.example.org") },
-					{ .weight = 7, .text = SPAN("text") }, { 0 } };
-	struct dns_answer a[] = { { SPAN("example.org"), DNS_MX, DNS_OK, true, 300, records, 3, SPAN_NULL },
-				  { SPAN("x"), DNS_A, DNS_BOGUS, false, 0, NULL, 0, SPAN("no signature") } },
+					{ .weight = 7, .text = SPAN("text") },
+					{ 0 } };
+	struct dns_answer a[] = { { SPAN("example.org"), DNS_MX, DNS_OK, true, 300, records, 3,
+				    SPAN_NULL },
+				  { SPAN("x"), DNS_A, DNS_BOGUS, false, 0, NULL, 0,
+				    SPAN("no signature") } },
 			  *back;
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(4096);
 	struct arena mem _cleanup_(arena_donep);
@@ -56,7 +59,8 @@ static void test_answers(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_ask), cmocka_unit_test(test_answers) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_ask),
+					    cmocka_unit_test(test_answers) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

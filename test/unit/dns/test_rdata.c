@@ -27,7 +27,11 @@ static void test_mx(void **state)
 {
 	struct dns_record r;
 
-	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x02mX\x07" "Example\x03org\x00", &r), 0);
+	assert_int_equal(PARSE(DNS_MX,
+			       "\x00\x0a\x02mX\x07"
+			       "Example\x03org\x00",
+			       &r),
+			 0);
 	assert_int_equal(r.preference, 10);
 	assert_true(span_eq_str(r.name, "mx.example.org"));
 	assert_int_equal(PARSE(DNS_MX, "\x00\x00\x00", &r), 0); /* null MX */
@@ -42,18 +46,24 @@ static void test_malformed_names(void **state)
 	assert_int_equal(PARSE(DNS_MX, "", &r), ERR_SYNTAX);
 	assert_int_equal(PARSE(DNS_MX, "\x00", &r), ERR_SYNTAX);
 	assert_int_equal(PARSE(DNS_MX, "\x00\x0a", &r), ERR_SYNTAX);
-	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x03mx", &r), ERR_SYNTAX);          /* cut label */
-	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x02mx", &r), ERR_SYNTAX);          /* no root */
-	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\xc0\x0c", &r), ERR_SYNTAX);        /* a pointer */
-	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x02mx\x00\x00", &r), ERR_SYNTAX);  /* bytes behind */
-	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x03m.x\x00", &r), ERR_SYNTAX);     /* a dot inside */
-	assert_int_equal(PARSE(DNS_PTR, "\x03" "a\r\n\x00", &r), ERR_SYNTAX);
+	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x03mx", &r), ERR_SYNTAX);   /* cut label */
+	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x02mx", &r), ERR_SYNTAX);   /* no root */
+	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\xc0\x0c", &r), ERR_SYNTAX); /* a pointer */
+	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x02mx\x00\x00", &r),
+			 ERR_SYNTAX);						/* bytes behind */
+	assert_int_equal(PARSE(DNS_MX, "\x00\x0a\x03m.x\x00", &r), ERR_SYNTAX); /* a dot inside */
+	assert_int_equal(PARSE(DNS_PTR,
+			       "\x03"
+			       "a\r\n\x00",
+			       &r),
+			 ERR_SYNTAX);
 	for (size_t i = 2; i < sizeof big - 1; i += 64) {
 		big[i] = 63;
 		for (size_t j = 1; j <= 63; j++)
 			big[i + j] = 'a';
 	}
-	assert_int_equal(dns_record_parse(DNS_MX, span_of(big, sizeof big), &mem, &r), ERR_SYNTAX); /* over 255 */
+	assert_int_equal(dns_record_parse(DNS_MX, span_of(big, sizeof big), &mem, &r),
+			 ERR_SYNTAX); /* over 255 */
 }
 
 static void test_addresses(void **state)

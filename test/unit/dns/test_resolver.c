@@ -22,20 +22,24 @@ static uint16_t port;
 /* Appends an answer record of the question's own name (a pointer to offset 12). */
 static void put_rr(struct buf *b, uint16_t type, span rdata)
 {
-	const char head[] = { (char)0xc0, 12, (char)(type >> 8), (char)type, 0, 1, 0, 0, 0, 60, (char)(rdata.n >> 8), (char)rdata.n };
+	const char head[] = { (char)0xc0, 12, (char)(type >> 8),    (char)type,	  0, 1, 0, 0,
+			      0,	  60, (char)(rdata.n >> 8), (char)rdata.n };
 
 	buf_put(b, head, sizeof head);
 	buf_put_span(b, rdata);
 }
 
 /* The name of the question as text, lower case; *AT behind its type and class. */
-static void question(const uint8_t *p, size_t n, char *name, size_t size, uint16_t *type, size_t *at)
+static void question(const uint8_t *p, size_t n, char *name, size_t size, uint16_t *type,
+		     size_t *at)
 {
 	size_t i = 12, k = 0;
 
 	while (i < n && p[i]) {
 		for (size_t j = 0; j < p[i] && k + 2 < size; j++)
-			name[k++] = (char)(p[i + 1 + j] >= 'A' && p[i + 1 + j] <= 'Z' ? p[i + 1 + j] + 32 : p[i + 1 + j]);
+			name[k++] = (char)(p[i + 1 + j] >= 'A' && p[i + 1 + j] <= 'Z'
+						   ? p[i + 1 + j] + 32
+						   : p[i + 1 + j]);
 		name[k++] = '.';
 		i += p[i] + 1u;
 	}
@@ -59,20 +63,26 @@ static size_t respond(uint8_t *p, size_t n, struct buf *b)
 	if (strcmp(name, "silent.test.") == 0)
 		return 0;
 	if (strcmp(name, "mail.test.") == 0 && type == DNS_MX) {
-		put_rr(b, DNS_MX, SPAN("\x00\x14\x01" "b\x04test\x00"));
-		put_rr(b, DNS_MX, SPAN("\x00\x0a\x01" "a\x04test\x00"));
+		put_rr(b, DNS_MX,
+		       SPAN("\x00\x14\x01"
+			    "b\x04test\x00"));
+		put_rr(b, DNS_MX,
+		       SPAN("\x00\x0a\x01"
+			    "a\x04test\x00"));
 		b->p[7] = 2;
 	} else if (strcmp(name, "a.test.") == 0 && type == DNS_A) {
 		put_rr(b, DNS_A, SPAN("\x7f\x00\x00\x02"));
 		b->p[7] = 1;
 	} else if (strcmp(name, "broken.test.") == 0) {
 		rcode = 2;
-	} else if (strcmp(name, "a.test.") != 0 && strcmp(name, "mail.test.") != 0 && strcmp(name, "test.") != 0) {
+	} else if (strcmp(name, "a.test.") != 0 && strcmp(name, "mail.test.") != 0 &&
+		   strcmp(name, "test.") != 0) {
 		rcode = 3;
 	}
 	if (b->p[7] == 0) { /* negative answers are believed with an SOA */
-		const char soa[] = "\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x3c\x00\x16\x00\x00\x00\x00\x00\x01"
-				   "\x00\x00\x00\x3c\x00\x00\x00\x3c\x00\x00\x00\x3c\x00\x00\x00\x3c";
+		const char soa[] =
+			"\xc0\x0c\x00\x06\x00\x01\x00\x00\x00\x3c\x00\x16\x00\x00\x00\x00\x00\x01"
+			"\x00\x00\x00\x3c\x00\x00\x00\x3c\x00\x00\x00\x3c\x00\x00\x00\x3c";
 
 		if (rcode != 2) {
 			/* owned by "test.": its label ends 5 bytes before the name's end */
@@ -117,7 +127,8 @@ static int start_server(void **state)
 	socklen_t len = sizeof a;
 
 	server = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (bind(server, (struct sockaddr *)&a, sizeof a) != 0 || getsockname(server, (struct sockaddr *)&a, &len) != 0)
+	if (bind(server, (struct sockaddr *)&a, sizeof a) != 0 ||
+	    getsockname(server, (struct sockaddr *)&a, &len) != 0)
 		return -1;
 	port = ntohs(a.sin_port);
 	return pthread_create(&thread, NULL, serve, NULL);
@@ -125,7 +136,9 @@ static int start_server(void **state)
 
 static int stop_server(void **state)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port) };
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				 .sin_port = htons(port) };
 
 	sendto(server, "", 1, 0, (struct sockaddr *)&a, sizeof a);
 	pthread_join(thread, NULL);
@@ -188,7 +201,9 @@ static void done(struct seen *s, struct resolver *r)
 
 static void test_answers(void **state)
 {
-	struct dns_question q[] = { { SPAN("mail.test"), DNS_MX }, { SPAN("A.Test."), DNS_A }, { SPAN("a.test"), DNS_AAAA },
+	struct dns_question q[] = { { SPAN("mail.test"), DNS_MX },
+				    { SPAN("A.Test."), DNS_A },
+				    { SPAN("a.test"), DNS_AAAA },
 				    { SPAN("nobody.test"), DNS_MX } };
 	struct seen s;
 	struct resolver *r = make(&s);
@@ -218,7 +233,8 @@ static void test_coalesced_and_cached(void **state)
 		resolver_ask(r, &q, 1, answered, &s);
 	loop_run(s.loop);
 	assert_int_equal(s.calls, 50);
-	assert_true(atomic_load(&asked) <= 2); /* libunbound may ask for the zone's server besides */
+	assert_true(atomic_load(&asked) <=
+		    2); /* libunbound may ask for the zone's server besides */
 	resolver_ask(r, &q, 1, answered, &s);
 	assert_int_equal(s.calls, 51); /* cached: answered at once */
 	resolver_flush(r);
@@ -246,7 +262,8 @@ static void test_invalid_names(void **state)
 
 static void test_failures_are_temporary(void **state)
 {
-	struct dns_question q[] = { { SPAN("broken.test"), DNS_A }, { SPAN("silent.test"), DNS_A } };
+	struct dns_question q[] = { { SPAN("broken.test"), DNS_A },
+				    { SPAN("silent.test"), DNS_A } };
 	struct seen s;
 	struct resolver *r = make(&s);
 	usec start = clock_mono();
