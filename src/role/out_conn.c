@@ -379,11 +379,15 @@ static void finish(struct out_conn *c)
 
 static void connected(struct out_conn *c)
 {
-	int err = sock_connect_result(c->fd);
+	socklen_t len = sizeof(int);
+	int e = 0;
 
+	/* The kernel's own word ("Connection refused") tells people more than an enum err. */
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &e, &len) != 0)
+		e = errno;
 	c->connecting = false;
-	if (err < 0)
-		relay_client_fail(c->client, RELAY_FAIL_CONNECT, span_str(err_text(err)));
+	if (e != 0)
+		relay_client_fail(c->client, RELAY_FAIL_CONNECT, span_str(strerrordesc_np(e)));
 	else
 		arm(c);
 }
@@ -431,7 +435,7 @@ void out_conn_open(struct out *o, uint64_t id, span payload)
 	c->fd = sock_connect_start(&open.to,
 				   open.source.sa.sa_family == AF_UNSPEC ? NULL : &open.source);
 	if (c->fd < 0) {
-		relay_client_fail(c->client, RELAY_FAIL_CONNECT, span_str(err_text(c->fd)));
+		relay_client_fail(c->client, RELAY_FAIL_CONNECT, span_str(strerrordesc_np(errno)));
 		finish(c);
 		return;
 	}

@@ -266,13 +266,16 @@ static void test_failures_to_open(void **state)
 	struct script refusing = { .greeting = "554 5.7.1 no\r\n", .lines = friendly },
 		      broken = { .greeting = "220 mx\r\n", .lines = half_tls };
 	struct sockaddr_any closed = address;
+	struct relay_opened refused;
 	int taken = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t len = sizeof closed;
 
 	closed.in.sin_port = 0; /* bound, but nobody listens */
 	assert_int_equal(bind(taken, &closed.sa, sock_len(&closed)), 0);
 	assert_int_equal(getsockname(taken, &closed.sa, &len), 0);
-	assert_int_equal(open_to(3, &closed, RELAY_TLS_NONE).fail, RELAY_FAIL_CONNECT);
+	refused = open_to(3, &closed, RELAY_TLS_NONE);
+	assert_int_equal(refused.fail, RELAY_FAIL_CONNECT);
+	assert_true(span_eq_str(refused.why, "Connection refused"));
 	close(taken);
 	serve_script(&refusing, 1);
 	assert_int_equal(open_to(4, &address, RELAY_TLS_NONE).reply.code, 554);
