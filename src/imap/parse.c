@@ -321,7 +321,7 @@ static bool arguments(struct imap_lex *l, struct imap_args *a)
 bool imap_parse_head(struct imap_lex *l, struct imap_args *ret)
 {
 	span name;
-	ret->tag = SPAN("*");
+	*ret = (struct imap_args){ .tag = SPAN("*") };
 	span tag;
 	if (!imap_lex_tag(l, &tag))
 		return false;
@@ -345,7 +345,6 @@ bool imap_parse(span command, struct arena *mem, struct imap_args *ret, const ch
 {
 	struct imap_lex l;
 	imap_lex_init(&l, command, mem);
-	*ret = (struct imap_args){ 0 };
 	if (imap_parse_head(&l, ret) && arguments(&l, ret))
 		return true;
 	*ret_why = l.why ? l.why : "Syntax error";
