@@ -42,8 +42,10 @@ static int read_self_signed(struct parent *p, struct err_info *info)
 	if (read_text(chain, PEM_MAX, &c->chain, "certificate", info) == 0 &&
 	    read_text(key, PEM_MAX, &c->key, "private key", info) == 0)
 		return 0;
-	buf_reset(&c->chain);
-	buf_reset(&c->key);
+	buf_done(&c->chain);
+	buf_done(&c->key);
+	buf_init(&c->chain, PEM_MAX);
+	buf_init(&c->key, PEM_MAX);
 	e = keys_self_signed(p->conf->hostname, clock_wall(), SELF_SIGNED_DAYS, &c->chain, &c->key);
 	if (e == 0)
 		e = file_replace(key, buf_span(&c->key), 0600);
