@@ -28,6 +28,8 @@
 #define MAX_ADMIN	   16
 #define MAINTAIN_EVERY	   (5 * USEC_SEC)
 #define SWEEP_EVERY	   (3600 * USEC_SEC)
+#define DRAIN_MAX	   (10 * USEC_SEC)
+#define DRAIN_LOOK	   (50 * USEC_MSEC)
 #define MAX_QUEUED	   100000
 #define EVENT_SEGMENT	   (64ull * 1024 * 1024)
 
@@ -44,9 +46,9 @@ struct core {
 	int admin_listener;
 	unsigned admin_busy; /* atomic */
 	void *poison_mem;
-	usec sweep_at;
+	usec sweep_at, drain_until;
 	char spool_dir[16];
-	bool single, draining, maintaining;
+	bool single, maintaining;
 	struct err_info info;
 };
 
@@ -260,7 +262,12 @@ static void on_out_closed(void *arg, struct channel *ch)
 
 static void take_channel(struct core *c, uint64_t peer, int fd)
 {
-	if (peer == CONTROL_PEER_OUT && !c->out) {
+	if (peer == CONTROL_PEER_OUT) {
+		/* A new out can be announced before the old one's channel was seen to close. */
+		if (c->out) {
+			relay_out_gone(c->relay);
+			channel_close(c->out);
+		}
 		c->out = channel_open(c->loop, fd, on_out, on_out_closed, c);
 		relay_set_out(c->relay, c->out);
 		return;
@@ -274,12 +281,16 @@ static void take_channel(struct core *c, uint64_t peer, int fd)
 	close(fd);
 }
 
-/* Jobs under way end; then the databases are closed by main. */
-static void on_drained(void *arg)
+/* Deliveries under way end first: a peer's last answer is worth waiting for.  Then the loop stops,
+ * and the databases are closed behind it. */
+static void on_drain_look(void *arg)
 {
 	struct core *c = arg;
 
-	loop_stop(c->loop);
+	if (relay_under_way(c->relay) && clock_mono() < c->drain_until)
+		loop_timer_arm(&c->drain_timer, DRAIN_LOOK);
+	else
+		loop_stop(c->loop);
 }
 
 static void on_control(void *arg, struct channel *ch, struct channel_msg *m)
@@ -297,9 +308,9 @@ static void on_control(void *arg, struct channel *ch, struct channel_msg *m)
 		m->fd = -1;
 		break;
 	case CONTROL_DRAIN:
-		c->draining = true;
+		c->drain_until = clock_mono() + DRAIN_MAX;
 		relay_stop(c->relay);
-		loop_timer_arm(&c->drain_timer, 200 * USEC_MSEC);
+		on_drain_look(c);
 		break;
 	}
 }
@@ -403,7 +414,7 @@ static void start_workers(struct core *c)
 	c->loop = loop_new();
 	c->relay = relay_new(&c->env, c->loop);
 	loop_timer_init(&c->maintain_timer, c->loop, on_maintain, c);
-	loop_timer_init(&c->drain_timer, c->loop, on_drained, c);
+	loop_timer_init(&c->drain_timer, c->loop, on_drain_look, c);
 	loop_timer_arm(&c->maintain_timer, MAINTAIN_EVERY);
 }
 

@@ -208,7 +208,7 @@ static void drain_role(struct parent *p, struct role_state *r)
 
 static void drain(struct parent *p)
 {
-	static const enum role_kind order[] = { ROLE_FRONT, ROLE_OUT, ROLE_CORE, ROLE_KEYS };
+	static const enum role_kind order[] = { ROLE_FRONT, ROLE_CORE, ROLE_OUT, ROLE_KEYS };
 
 	log_event(LOG_NOTICE, "parent.draining");
 	for (size_t i = 0; i < ARRAY_LEN(order); i++)
