@@ -1,0 +1,70 @@
+"""Fixtures, and the rule that with CI=true a skipped test is a failed test."""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+
+from lab import Lab  # noqa: E402
+
+# Names that end in special ways.  "@N@" becomes a loopback address of this lab's own, where a test
+# may listen on the lab's common MX port.
+ZONE = """
+mx.sink.test A @10@
+sink.test MX 10 mx.sink.test
+mx.hostile.test A @11@
+hostile.test MX 10 mx.hostile.test
+implicit.test A @12@
+mx.dead.test A @13@
+dead.test MX 10 mx.dead.test
+null.test MX 0 .
+fail.test SERVFAIL
+broken.test MX 10 nobody.broken.test
+two.test MX 20 mx.sink.test
+two.test MX 10 mx.dead.test
+"""
+
+counts = {"testdata_skipped": 0}
+
+
+def testdata(*parts):
+    """A path in the shared test data, or a skip that is allowed and counted."""
+    base = os.environ.get("POSTRIDER_TESTDATA")
+    path = os.path.join(base, *parts) if base else None
+    if not path or not os.path.exists(path):
+        counts["testdata_skipped"] += 1
+        pytest.skip("needs POSTRIDER_TESTDATA")
+    return path
+
+
+@pytest.fixture(scope="session")
+def lab():
+    with Lab(zone=ZONE) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def alpha(lab):
+    return lab.alpha
+
+
+@pytest.fixture(scope="session")
+def beta(lab):
+    return lab.beta
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("CI") == "true" and \
+            "POSTRIDER_TESTDATA" not in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true forbids: {report.longrepr}"
+
+
+def pytest_terminal_summary(terminalreporter):
+    if counts["testdata_skipped"]:
+        terminalreporter.write_line(
+            f"{counts['testdata_skipped']} tests skipped that need POSTRIDER_TESTDATA")
