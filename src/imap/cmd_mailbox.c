@@ -22,13 +22,21 @@ struct imap_answer imap_cmd_create(struct imap_job *j, struct imap_args *a)
 	return r < 0 ? imap_error(r) : imap_ok("CREATE completed");
 }
 
+/* The session's own mailbox may be deleted too: then none is selected. */
 struct imap_answer imap_cmd_delete(struct imap_job *j, struct imap_args *a)
 {
 	struct account *acc;
+	struct mailbox_info m;
 	int r = imap_account(j, &acc);
 	if (r == 0)
+		r = store_mailbox_find(acc, a->mailbox[0], j->s->mem, &m);
+	if (r == 0)
 		r = store_mailbox_delete(acc, a->mailbox[0]);
-	return r < 0 ? imap_error(r) : imap_ok("DELETE completed");
+	if (r < 0)
+		return imap_error(r);
+	if (m.id == j->st->mailbox)
+		imap_deselect(j->st);
+	return imap_ok("DELETE completed");
 }
 
 struct imap_answer imap_cmd_rename(struct imap_job *j, struct imap_args *a)

@@ -177,7 +177,7 @@ static void handle_command(struct imap_job *j, span bytes)
 		return;
 	if (answer.kind != IMAP_BAD)
 		j->st->bads = 0;
-	imap_finish(j, tag, &answer, parsed && holds_seqs(&a));
+	imap_finish(j, tag, &answer, answer.kind == IMAP_BAD || holds_seqs(&a));
 	if (answer.kind == IMAP_BAD && ++j->st->bads >= MAX_BADS && !j->st->closing)
 		imap_bye(j, "Too many bad commands");
 }
@@ -185,6 +185,7 @@ static void handle_command(struct imap_job *j, span bytes)
 static void handle_item(struct imap_job *j, span bytes)
 {
 	struct imap_session *st = j->st;
+	j->keywords = NULL;
 	if (st->sasl)
 		imap_auth_line(j, bytes);
 	else if (st->watch)
@@ -293,7 +294,7 @@ static void imap_job(struct sess *s, const struct sess_in *in)
 		if (st->fetch && in->kind == SESS_IN_DRAINED)
 			imap_fetch_run(&j);
 		else if (st->watch && sess_unsent(s) < SESS_OUT_HIGH &&
-			 st->state == IMAP_IN_SELECTED)
+			 st->state == IMAP_IN_SELECTED && still_valid(&j))
 			imap_sync(&j, false);
 		break;
 	}

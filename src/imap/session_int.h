@@ -42,7 +42,8 @@ struct imap_job {
 	struct sess *s;
 	struct imap_session *st;
 	struct core_env *env;
-	struct account *account; /* got at first use, put at the end of the job */
+	struct account *account;	/* got at first use, put at the end of the job */
+	struct imap_keywords *keywords; /* as loaded for this command, or NULL */
 	bool starttls;
 	struct buf starttls_reply;
 };
@@ -115,7 +116,7 @@ struct imap_keywords {
 	span name[64];
 	size_t n;
 };
-int imap_keywords_load(struct imap_job *j, struct imap_keywords *ret);
+int imap_keywords_load(struct imap_job *j, struct imap_keywords *ret); /* once for each command */
 void imap_flags_put(struct buf *b, const struct store_row *r, const struct imap_keywords *k,
 		    bool recent);
 bool imap_is_recent(const struct imap_session *st, uint32_t uid);

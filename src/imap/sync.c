@@ -5,9 +5,18 @@
 int imap_keywords_load(struct imap_job *j, struct imap_keywords *ret)
 {
 	struct account *a;
-	int r = imap_account(j, &a);
 	ret->n = 0;
-	return r < 0 ? r : store_keyword_names(a, j->s->mem, ret->name, &ret->n);
+	if (!j->keywords) {
+		struct imap_keywords *k = arena_new(j->s->mem, struct imap_keywords);
+		int r = imap_account(j, &a);
+		if (r == 0)
+			r = store_keyword_names(a, j->s->mem, k->name, &k->n);
+		if (r < 0)
+			return r;
+		j->keywords = k;
+	}
+	*ret = *j->keywords;
+	return 0;
 }
 
 bool imap_is_recent(const struct imap_session *st, uint32_t uid)

@@ -196,6 +196,8 @@ static void test_expunge(void **state)
 	ASK(&b, "n NOOP\r\n", "* 4 EXPUNGE\r\n* 2 EXPUNGE\r\n* 4 EXISTS\r\n");
 	ASK(&b, "f FETCH 4 UID\r\n", "* 4 FETCH (UID 6)");
 	ASK(&b, "s STORE 1 +FLAGS.SILENT (\\Deleted)\r\n", "s OK");
+	ASK(&b, "u UNSELECT\r\n", "u OK");
+	ASK(&b, "s SELECT exp\r\n", "s OK");
 	ASK(&b, "c CLOSE\r\n", "c OK");
 	NOT(&b, "EXPUNGE");
 	ASK(&a, "n NOOP\r\n", "* 1 EXPUNGE");
@@ -339,11 +341,58 @@ static void test_mailboxes(void **state)
 static void test_selected_mailbox_is_deleted(void **state)
 {
 	fresh(*state, "gone", 1);
-	ASK(&a, "u UNSELECT\r\n", "u OK");
 	ASK(&a, "d DELETE gone\r\n", "d OK");
+	NOT(&a, "BYE");
+	ASK(&a, "u UNSELECT\r\n", "u BAD No mailbox is selected");
 	ASK(&b, "n NOOP\r\n", "* BYE Selected mailbox was deleted");
 	assert_true(b.closed);
 	close_both();
+}
+
+/* A password change or a suspension ends the sessions of before. */
+static void test_old_generation(void **state)
+{
+	struct world *w = *state;
+	struct imap_session *st;
+	struct directory_account acc;
+	struct arena mem;
+	open_peer(&a, w);
+	st = a.s.state;
+	arena_init(&mem);
+	assert_int_equal(
+		directory_account_by_id(w->env.directory, span_str(w->account), &mem, &acc), 0);
+	st->generation = acc.generation;
+	arena_done(&mem);
+	st->checked_at -= 60 * USEC_SEC;
+	ASK(&a, "n NOOP\r\n", "n OK");
+	st->generation++;
+	ASK(&a, "n NOOP\r\n", "n OK"); /* not asked at every command */
+	st->checked_at -= 60 * USEC_SEC;
+	ASK(&a, "n NOOP\r\n", "* BYE [EXPIRED]");
+	assert_true(a.closed);
+	peer_close(&a);
+}
+
+/* Bytes that crashed a job are never parsed again: the message is one opaque part. */
+static void test_poison(void **state)
+{
+	struct world *w = *state;
+	static uint8_t page[POISON_PAGE];
+	int slot;
+	struct poison *mine = w->env.poison;
+	struct poison *crashed = poison_open(page);
+	assert_false(poison_enter(crashed, POISON_IMAP, span_str(multi), &slot));
+	poison_close(crashed); /* without poison_leave: the job died */
+	w->env.poison = poison_open(page);
+	fresh(w, "poi", 0);
+	append(&a, "poi", multi);
+	ASK(&a, "f FETCH 1 (BODY.PEEK[2] BODY.PEEK[2.MIME])\r\n", "(BODY[2] NIL BODY[2.MIME] NIL)");
+	ASK(&a, "f FETCH 1 BODY.PEEK[1]\r\n", "BODY[1] {");
+	ALSO(&a, "--=b\r\n");
+	ASK(&a, "s SEARCH BODY inner\r\n", "* SEARCH\r\n");
+	close_both();
+	poison_close(w->env.poison);
+	w->env.poison = mine;
 }
 
 int main(void)
@@ -362,6 +411,8 @@ int main(void)
 		cmocka_unit_test(test_append),
 		cmocka_unit_test(test_mailboxes),
 		cmocka_unit_test(test_selected_mailbox_is_deleted),
+		cmocka_unit_test(test_old_generation),
+		cmocka_unit_test(test_poison),
 	};
 	return cmocka_run_group_tests(tests, world_setup, world_teardown);
 }
