@@ -1,3 +1,4 @@
+#include "format/address.h"
 #include "format/header.h"
 #include "format/mime.h"
 #include "imap/session_int.h"
@@ -7,6 +8,8 @@
 
 static const uint64_t TEXT_MAX = 16 * 1024 *
 				 1024; /* decoded text of one part or header that is looked at */
+
+enum { ADDRESSES_MAX = 256 };
 
 struct search {
 	struct imap_job *j;
@@ -94,6 +97,32 @@ static bool contains(span text, span folded_key)
 	return folded_key.n == 0 || span_find_span(buf_span(&b), folded_key) != SPAN_NPOS;
 }
 
+/* FROM, TO, CC and BCC look at the envelope (6.4.4): addresses without comments and odd white
+ * space. */
+static bool in_addresses(struct search *s, span value, span folded_key)
+{
+	struct mailbox_address *a = arena_array(&s->msg, struct mailbox_address, ADDRESSES_MAX);
+	size_t n = address_list_parse(value, &s->msg, a, ADDRESSES_MAX, NULL);
+	for (size_t i = 0; i < n; i++) {
+		_cleanup_(buf_donep) struct buf b = BUF_INIT(TEXT_MAX);
+		buf_put_span(&b, header_decode_words(a[i].display, TEXT_MAX, &s->msg));
+		buf_put_str(&b, " <");
+		buf_put_span(&b, a[i].local);
+		buf_put_char(&b, '@');
+		buf_put_span(&b, a[i].domain);
+		buf_put_char(&b, '>');
+		if (a[i].kind == MAILBOX_ADDR && contains(buf_span(&b), folded_key))
+			return true;
+	}
+	return false;
+}
+
+static bool is_address_field(span name)
+{
+	return span_ieq_str(name, "From") || span_ieq_str(name, "To") || span_ieq_str(name, "Cc") ||
+	       span_ieq_str(name, "Bcc");
+}
+
 static bool in_field(struct search *s, const struct imap_search *k)
 {
 	struct header_field h;
@@ -104,7 +133,8 @@ static bool in_field(struct search *s, const struct imap_search *k)
 			continue;
 		span value = header_decode_words(header_unfold(h.value, &s->msg), TEXT_MAX,
 						 &s->msg);
-		if (contains(value, k->text))
+		if (contains(value, k->text) ||
+		    (is_address_field(k->name) && in_addresses(s, h.value, k->text)))
 			return true;
 	}
 	return false;

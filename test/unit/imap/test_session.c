@@ -26,7 +26,8 @@ static void open_peer(struct peer *p, struct world *w)
 #define NOT(p, unwanted)   assert_null(strstr(buf_cstr(&(p)->in), unwanted))
 #define ALSO(p, want)	   assert_non_null(strstr(buf_cstr(&(p)->in), want))
 
-static const char plain[] = "From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nSubject: Plum "
+static const char plain[] = "From: Ann <ann@example.org>\r\nTo: bob@example.org\r\nCc: <dan (odd "
+			    "white space)@ example.org>\r\nSubject: Plum "
 			    "=?utf-8?q?J=C3=A4m?=\r\n"
 			    "Date: Tue, 3 Feb 2026 10:00:00 +0100\r\nMessage-ID: "
 			    "<1@example.org>\r\n\r\nTwo jars.\r\n.Dot line\r\n";
@@ -231,6 +232,7 @@ static void test_search(void **state)
 		{ "NOT UNSEEN", "* SEARCH 2\r\n" },
 		{ "SUBJECT \"pLUM j\xc3\x84m\"", "* SEARCH 1\r\n" },
 		{ "FROM ann", "* SEARCH 1 2\r\n" },
+		{ "CC dan@example.org", "* SEARCH 1\r\n" },
 		{ "TO bob", "* SEARCH 1\r\n" },
 		{ "HEADER Message-ID \"\"", "* SEARCH 1\r\n" },
 		{ "CHARSET UTF-8 BODY {7+}\r\ngr\xc3\xbc\xc3\x9f"
