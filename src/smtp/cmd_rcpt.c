@@ -47,16 +47,6 @@ static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct a
 	       m.kind == DIRECTORY_NOT_LOCAL;
 }
 
-/* The bare <postmaster> means ours (RFC 5321 4.5.1). */
-static struct address complete(const struct address *a, const struct conf *conf)
-{
-	struct address full = *a;
-
-	if (!full.domain.n)
-		full.domain = conf->hostname;
-	return full;
-}
-
 /* 2xx: *RET_ROUTES lead somewhere. */
 static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 				 struct mail_route **ret_routes, size_t *ret_n)
@@ -106,7 +96,7 @@ static void note(struct smtp_job *j, const struct address *a, const struct mail_
 void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct mail_transaction *t = j->st->mail;
-	struct address a = complete(&c->path, j->conf);
+	struct address a = c->path;
 	struct mail_route *routes = NULL;
 	struct mail_verdict v;
 	struct mail_rcpt *r;

@@ -87,8 +87,7 @@ static void test_recipients(void **state)
 	WANTS("550 5.1.1 no such user", "550 5.7.1 relaying denied", "451 4.3.0", "250 2.1.5",
 	      "250 2.1.5", "250 2.1.5", "250 2.1.5", "553 5.1.3", "501 5.1.3", "553 5.6.7", "354",
 	      "250 2.0.0");
-	assert_string_equal(buf_cstr(&fake.to),
-			    "user@ours.test USER@ours.test Postmaster@mx.example.test ");
+	assert_string_equal(buf_cstr(&fake.to), "user@ours.test USER@ours.test Postmaster ");
 	assert_int_equal(fake.counts[COUNT_SMTP_REJECTED], 3);
 	end();
 }
