@@ -532,6 +532,14 @@ class Sink:
             if word == "MAIL":
                 sender = line[line.index(b"<") + 1:line.index(b">")].decode()
                 rcpts = []
+            if word == "MAIL" and not self.replies.get("MAIL", b"250")[:1] == b"2":
+                sender = None
+            if word == "RCPT" and sender is None:
+                sock.sendall(b"503 5.5.1 no sender\r\n")
+                continue
+            if word == "DATA" and not rcpts:
+                sock.sendall(b"503 5.5.1 no recipient\r\n")
+                continue
             if word == "RCPT":
                 rcpts.append(line[line.index(b"<") + 1:line.index(b">")].decode())
             ehlo = b"250-sink\r\n" + (b"250-STARTTLS\r\n" if self.tls else b"") + \
