@@ -60,11 +60,13 @@ void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 	const char *at, *status;
 	const struct smtp_reply *r = deciding(s, i, &at);
 
-	if (r->code == 0) {
+	if (r->code == 0 || (r == &s->data && r->code < 400)) {
+		/* Also a "250" to DATA: the peer cannot have a message that was not yet sent. */
 		ret->outcome = OUTCOME_DEFERRED;
 		status = relay_fail_status(s->fail);
-		ret->reply = span_str(
-			arena_printf(mem, "no answer to %s: %.*s", at, SPAN_FMT(s->why)));
+		ret->reply = span_str(arena_printf(mem, "%s %s: %.*s",
+						   r->code ? "wrong answer to" : "no answer to", at,
+						   SPAN_FMT(s->why)));
 	} else {
 		ret->outcome = outcome_of(r);
 		status = generic[ret->outcome];

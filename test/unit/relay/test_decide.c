@@ -120,6 +120,8 @@ static void test_verdicts(void **state)
 		{ 451, 503, 503, 0, "", OUTCOME_DEFERRED, "4.0.0" },
 		{ 550, 0, 0, 0, "", OUTCOME_FAILED, "5.0.0" },
 		{ 0, 0, 0, 0, "", OUTCOME_DEFERRED, "4.4.2" },
+		{ 250, 250, 250, 0, "", OUTCOME_DEFERRED,
+		  "4.4.2" }, /* "250" to DATA delivers nothing */
 		{ 250, 250, 354, 552, "5.5.3", OUTCOME_DEFERRED, "4.0.0" },
 	};
 
