@@ -1,8 +1,10 @@
 /* Named failpoints: where a crash test may end the process.
  *
- * A point is armed by POSTRIDER_FAILPOINT="name[:count]" in the environment: the count-th passage
- * (default the first) raises SIGKILL on the own process.  "random:P" kills at any point with
- * probability 1/P.  Compiled out without -Dfailpoints=true.  One passage costs one load. */
+ * A point is armed by POSTRIDER_FAILPOINT="name[:count[:fault]]" in the environment: the count-th
+ * passage (default the first) raises SIGKILL, or with "fault" SIGSEGV as a bug would, on the own
+ * process.  "random:P" kills at any point with probability 1/P.  With POSTRIDER_FAILPOINT_ONCE=PATH
+ * only if that file could be made: it happens to one process, and not again to the next in its
+ * place.  Compiled out without -Dfailpoints=true.  One passage costs one load. */
 #pragma once
 
 #include <stdbool.h>

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "format/header.h"
 #include "sys/file.h"
 
@@ -59,6 +60,7 @@ static bool check_header(struct receive *r, struct mail_verdict *ret)
 		mail_step(&t->events, "mail.poison", "stage", SPAN("receive"));
 		return true;
 	}
+	FAILPOINT("mail.receive.parse");
 	message_check(buf_span(&t->body), &r->facts);
 	poison_leave(r->env->poison, slot);
 	if (r->facts.received > r->conf->max_received) {
