@@ -1,0 +1,159 @@
+"""Mail between Postrider and other people's servers: nothing lost, doubled or changed, and TLS on every way."""
+
+import re
+import threading
+
+import pytest
+import shapes
+from lab import Smtp, message, wait_for
+
+TRACE = re.compile(rb"(?:(?:Return-Path|Received|Delivered-To|X-Original-To|Envelope-to|Delivery-date)"
+                   rb":[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*)*\Z", re.I)
+
+
+def split_trace(got):
+    """(number, what was put in front, the message from X-Number on)."""
+    at = got.index(b"X-Number: ")
+    assert TRACE.match(got[:at]), f"more than trace fields in front: {got[:at]!r}"
+    return int(got[at + 10:got.index(b"\r\n", at)]), got[:at], got[at:]
+
+
+def inject(peer, sender, to, messages, parameters=""):
+    """Hands MESSAGES to the peer in one session, byte for byte."""
+    with Smtp(peer.address, peer.port) as s:
+        for m in messages:
+            s.want("250", f"MAIL FROM:<{sender}>{parameters}")
+            s.want("250", f"RCPT TO:<{to}>")
+            got = s.body(m)
+            assert got.startswith("250"), f"{got} to {m[:300]!r}"
+
+
+def submit(host, user, to, m):
+    with host.submit(user) as s:
+        return s.deliver(user, to, m)
+
+
+# ---------------------------------------------------------------- one hop, both ways
+
+
+@pytest.mark.parametrize("name, box", [("postfix", "paula"), ("exim", "ed")])
+def test_postrider_to_peer(name, box, lab, request):
+    peer = request.getfixturevalue(name)
+    m = shapes.make(3, "alice@alpha.test", f"{box}@{name}.test")
+    key = submit(lab.alpha, "alice@alpha.test", f"{box}@{name}.test", m)
+    got = wait_for(lambda: peer.maildir(box), what=f"mail in {name}'s mailbox\n{peer.log_text()}")
+    assert len(got) == 1
+    number, trace, kept = split_trace(got[0].replace(b"\n", b"\r\n"))
+    assert kept == m
+    assert key.encode() in trace, "our Received field with the id"
+    wait_for(lambda: "rcpt.delivered" in [r["event"] for r in lab.alpha.trace(key)], what="the journey's end")
+    tls = [r["tls"] for r in lab.alpha.trace(key) if r["event"] == "relay.tls"]
+    assert tls and tls[0].startswith("TLSv1.3"), tls
+
+
+@pytest.mark.parametrize("name, user", [("postfix", "bob"), ("exim", "carol")])
+def test_peer_to_postrider(name, user, lab, request):
+    peer = request.getfixturevalue(name)
+    to = f"{user}@alpha.test"
+    m = shapes.make(3, f"x@{name}.test", to)
+    inject(peer, f"x@{name}.test", to, [m])
+    got = lab.alpha.wait_messages(to)
+    assert len(got) == 1
+    number, trace, kept = split_trace(got[0])
+    assert kept == m
+    assert f"Return-Path: <x@{name}.test>".encode() in trace
+    # the peer proved nothing, but checked our certificate against the lab's CA; it says so or refuses to send
+    assert b"with ESMTPS" in trace or b"with UTF8SMTPS" in trace
+
+
+def test_refusals_come_back(lab, postfix):
+    """An unknown user is refused in the session: the peer makes the bounce, and it reaches our user."""
+    before = len(lab.alpha.messages("alice@alpha.test"))
+    m = message("alice@alpha.test", "nobody-here@beta.test")
+    inject(postfix, "alice@alpha.test", "nobody-here@beta.test", [m])
+    got = lab.alpha.wait_messages("alice@alpha.test", before + 1)[-1]
+    assert b"multipart/report" in got and b"nobody-here@beta.test" in got
+
+
+def test_peer_refuses(lab, exim):
+    """And the other way round: Exim knows no such user, so Postrider tells the sender."""
+    before = len(lab.alpha.messages("bob@alpha.test"))
+    submit(lab.alpha, "bob@alpha.test", "nobody-here@exim.test",
+           message("bob@alpha.test", "nobody-here@exim.test"))
+    got = lab.alpha.wait_messages("bob@alpha.test", before + 1)[-1]
+    assert b"multipart/report" in got and b"nobody-here@exim.test" in got
+
+
+# ---------------------------------------------------------------- a chain
+
+
+def test_chain(lab, postfix, exim):
+    """Postfix -> Postrider (alias) -> Exim (redirect) -> Postrider: 200 messages of all shapes, byte for byte."""
+    n, sessions = 200, 4
+    sent = {i: shapes.make(i, "sender@postfix.test", "to-exim@alpha.test") for i in range(n)}
+    errors = []
+
+    def one(first):
+        try:
+            inject(postfix, "sender@postfix.test", "to-exim@alpha.test",
+                   [sent[i] for i in range(first, n, sessions)], " BODY=8BITMIME")
+        except Exception as e:  # noqa: BLE001 (reported by the test's own thread)
+            errors.append(e)
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(sessions)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not errors, errors
+    got = lab.beta.wait_messages("dave@beta.test", n, timeout=120)
+    seen = {}
+    for m in got:
+        number, trace, kept = split_trace(m)
+        assert number not in seen, f"message {number} came twice"
+        seen[number] = trace
+        assert kept == sent[number], f"message {number} changed: {first_difference(sent[number], kept)}"
+        assert trace.count(b"Received: ") >= 4, trace
+    assert len(seen) == n
+    assert not lab.alpha.queue(), "something stayed in the queue"
+
+
+def first_difference(a, b):
+    at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    return f"at {at}: {a[max(0, at - 40):at + 40]!r} became {b[max(0, at - 40):at + 40]!r}"
+
+
+def test_utf8_addresses(lab, postfix, exim):
+    """RFC 6531 through all three servers."""
+    m = shapes.make(3, "jürgen@postfix.test", "to-exim@alpha.test")
+    m = m.replace(b"X-Number: 3\r\n", b"X-Number: 1000\r\n")
+    before = len(lab.beta.messages("dave@beta.test"))
+    inject(postfix, "jürgen@postfix.test", "to-exim@alpha.test", [m], " BODY=8BITMIME SMTPUTF8")
+    got = lab.beta.wait_messages("dave@beta.test", before + 1)[before:]
+    assert len(got) == 1
+    number, trace, kept = split_trace(got[0])
+    assert kept == m
+    assert "Return-Path: <jürgen@postfix.test>".encode() in trace
+
+
+# ---------------------------------------------------------------- tools that come with Postfix
+
+
+def test_load(lab, postfix):
+    """1,000 messages over 20 sessions: each is there once."""
+    n = 1000
+    to, _ = lab.beta.account("load")
+    done = postfix.run("smtp-source", "-d", "-s", "20", "-m", str(n), "-l", "4096", "-f", "x@postfix.test", "-t", to,
+                       f"{lab.beta.address}:{lab.beta.mx}")
+    assert done.returncode == 0, done.stdout
+    got = lab.beta.wait_messages(to, n)
+    assert len(got) == n
+    ids = {re.search(rb"\r\nMessage-ID: *(\S+)", m, re.I)[1] for m in got}
+    assert len(ids) == n
+
+
+def test_tls_as_postfix_sees_it(lab, postfix):
+    """Certificate, name and version, judged by posttls-finger."""
+    done = postfix.run("posttls-finger", "-F", "/etc/ca.pem", "-l", "secure", "-t", "20", "-c",
+                       f"[{lab.alpha.address}]:{lab.alpha.mx}", lab.alpha.name)
+    assert f"Verified TLS connection established to {lab.alpha.address}" in done.stdout, done.stdout
+    assert "TLSv1.3" in done.stdout
