@@ -7,15 +7,13 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 
-from lab import Lab  # noqa: E402
+from lab import Lab, Sink  # noqa: E402
 
 # Names that end in special ways.  "@N@" becomes a loopback address of this lab's own, where a test
 # may listen on the lab's common MX port.
 ZONE = """
 mx.sink.test A @10@
 sink.test MX 10 mx.sink.test
-mx.hostile.test A @11@
-hostile.test MX 10 mx.hostile.test
 implicit.test A @12@
 mx.dead.test A @13@
 dead.test MX 10 mx.dead.test
@@ -24,12 +22,12 @@ fail.test SERVFAIL
 broken.test MX 10 nobody.broken.test
 two.test MX 20 mx.sink.test
 two.test MX 10 mx.dead.test
-"""
+""" + "".join(f"mx.h{n}.test A @{n}@\nh{n}.test MX 10 mx.h{n}.test\n" for n in range(20, 80))
 
 counts = {"testdata_skipped": 0}
 
 
-def testdata(*parts):
+def shared_data(*parts):
     """A path in the shared test data, or a skip that is allowed and counted."""
     base = os.environ.get("POSTRIDER_TESTDATA")
     path = os.path.join(base, *parts) if base else None
@@ -43,6 +41,24 @@ def testdata(*parts):
 def lab():
     with Lab(zone=ZONE) as it:
         yield it
+
+
+class Place:
+    """A domain of its own, for which a test can play the server."""
+
+    def __init__(self, lab, n):
+        self.domain, self.address, self.port = f"h{n}.test", lab.address(n), lab.alpha.mx
+
+    def sink(self, *a, **kw):
+        return Sink(self.address, self.port, *a, **kw)
+
+
+places = iter(range(20, 80))
+
+
+@pytest.fixture
+def place(lab):
+    return Place(lab, next(places))
 
 
 @pytest.fixture(scope="session")

@@ -484,7 +484,7 @@ class Sink:
         self.tls = tls
         self.mails, self.lines, self.connections = [], [], 0
         self.listener = socket.create_server((address, port), backlog=64)
-        self.stopping = False
+        self.stopping, self.socks = False, []
         self.threads = [threading.Thread(target=self._accept, daemon=True)]
         self.threads[0].start()
 
@@ -497,6 +497,7 @@ class Sink:
             if self.stopping:
                 return
             self.connections += 1
+            self.socks.append(c)
             t = threading.Thread(target=self._serve, args=(c,), daemon=True)
             t.start()
 
@@ -532,7 +533,7 @@ class Sink:
             if word == "MAIL":
                 sender = line[line.index(b"<") + 1:line.index(b">")].decode()
                 rcpts = []
-            if word == "MAIL" and not self.replies.get("MAIL", b"250")[:1] == b"2":
+            if word == "MAIL" and str(self.replies.get("MAIL", b"250"))[2] not in "2<":
                 sender = None
             if word == "RCPT" and sender is None:
                 sock.sendall(b"503 5.5.1 no sender\r\n")
@@ -578,6 +579,11 @@ class Sink:
             pass
         self.listener.close()
         self.threads[0].join(5)
+        for c in self.socks:  # a client may keep a connection for its next mail
+            try:
+                c.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def __enter__(self):
         return self
