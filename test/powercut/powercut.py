@@ -21,6 +21,7 @@ class Disk:
         self.out = room / "out"
         self.log = room / "journal"
         self.data.mkdir(parents=True, exist_ok=True)
+        assert Path(SHIM).exists() and Path(CUT).exists(), f"not built: {SHIM}, {CUT}"
 
     def env(self):
         """The environment of a program that is to be watched."""
@@ -42,7 +43,9 @@ class Disk:
         done = subprocess.run([CUT, self.log, self.base, self.out, str(seed)], check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert result["records"], "the shim saw nothing"
         if not keep:
             shutil.rmtree(self.data)
             self.out.rename(self.data)
-        return json.loads(done.stdout)
+        return result

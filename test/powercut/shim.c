@@ -10,6 +10,8 @@
  * and tests run many times faster.
  *
  * Not seen, because the server does not do it: stores through a shared mapping, io_uring, stdio. */
+#undef _FILE_OFFSET_BITS /* each name is defined below, not what the headers rename it to */
+#undef _FORTIFY_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
