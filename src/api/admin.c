@@ -13,6 +13,7 @@
 
 #define REQUEST_MAX	   (64u * 1024)
 #define REQUEST_TIMEOUT_MS 10000
+#define SEND_TIMEOUT_S	   60
 #define ANSWER_MAX	   (1024u * 1024) /* of one line */
 
 static const struct admin_command *const families[] = { admin_directory_commands,
@@ -36,6 +37,19 @@ bool admin_need(struct admin_request *r, const char *key, span *ret)
 		return true;
 	admin_fail(r, ERR_INVAL, "%s is missing", key);
 	return false;
+}
+
+int admin_yes_no(struct admin_request *r, const char *key, bool *ret)
+{
+	const json_t *j = json_object_get(r->args, key);
+	span text = json_str(r->args, key);
+
+	if (!j)
+		return 0;
+	if (!json_is_boolean(j) && !span_eq_str(text, "yes") && !span_eq_str(text, "no"))
+		return admin_fail(r, ERR_INVAL, "%s: expected yes or no", key);
+	*ret = json_is_true(j) || span_eq_str(text, "yes");
+	return 1;
 }
 
 json_t *admin_time(usec wall)
@@ -63,7 +77,10 @@ static void send_line(struct admin_request *r, const json_t *j)
 	if (r->broken)
 		return;
 	json_put(&b, j);
-	buf_put_char(&b, '\n');
+	if (buf_put_char(&b, '\n') < 0) {
+		r->broken = true; /* half a line would be no JSON */
+		return;
+	}
 	for (size_t at = 0; at < b.n && !r->broken;) {
 		ssize_t n = send(r->fd, b.p + at, b.n - at, MSG_NOSIGNAL);
 
@@ -126,10 +143,18 @@ static int run(struct admin_request *r, span name)
 {
 	_cleanup_(buf_donep) struct buf shown = BUF_INIT(400);
 
-	for (size_t f = 0; f < ARRAY_LEN(families); f++)
-		for (const struct admin_command *c = families[f]; c->name; c++)
-			if (span_eq_str(name, c->name))
-				return c->fn(r);
+	if (!name.n)
+		return admin_fail(r, ERR_INVAL, "command is missing");
+	for (size_t f = 0; f < ARRAY_LEN(families); f++) {
+		for (const struct admin_command *c = families[f]; c->name; c++) {
+			if (!span_eq_str(name, c->name))
+				continue;
+			if (json_bool(r->args, "dry_run", false) && !c->dry_run)
+				return admin_fail(r, ERR_UNSUPPORTED,
+						  "%s has no dry run; nothing was done", c->name);
+			return c->fn(r);
+		}
+	}
 	buf_put_escaped(&shown, name, 60);
 	return admin_fail(r, ERR_UNSUPPORTED, "there is no command \"%s\"", buf_cstr(&shown));
 }
@@ -141,9 +166,12 @@ void admin_serve(struct core_env *env, const struct admin_hooks *hooks, int fd)
 	_cleanup_(json_decrefp) json_t *args = NULL;
 	struct admin_request r = { .env = env, .hooks = hooks, .mem = &mem, .fd = fd };
 	struct err_info info = { 0 };
+	struct timeval limit = { .tv_sec = SEND_TIMEOUT_S };
 	int e;
 
 	arena_init(&mem);
+	/* A client that stops reading must not keep a thread for ever. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 	e = read_request(fd, &line);
 	if (e == 0) {
 		args = json_parse(span_trim(buf_span(&line)), &info);
@@ -155,7 +183,9 @@ void admin_serve(struct core_env *env, const struct admin_hooks *hooks, int fd)
 	}
 	if (e >= 0) {
 		admin_row(&r, json_pack("{s:b}", "ok", 1));
-	} else {
+	} else if (e != ERR_CLOSED) {
+		if (!r.error[0] && e == ERR_TOOBIG)
+			admin_fail(&r, e, "a request has at most %u bytes", REQUEST_MAX);
 		if (!r.error[0])
 			admin_fail(&r, e, "%s", err_text(e));
 		admin_row(&r, json_pack("{s:b,s:i,s:o}", "ok", 0, "exit", exit_of(e), "error",

@@ -10,6 +10,12 @@ static int done(struct admin_request *r, int e, const struct err_info *info)
 	return e < 0 ? admin_fail(r, e, "%s", info->text[0] ? info->text : err_text(e)) : 0;
 }
 
+static int no_domain(struct admin_request *r, span name)
+{
+	return admin_fail(r, ERR_NOENT, "there is no domain %.*s here",
+			  (int)MIN(name.n, (size_t)200), name.p);
+}
+
 static int domain_add(struct admin_request *r)
 {
 	struct err_info info = { 0 };
@@ -44,12 +50,13 @@ static int domain_set(struct admin_request *r)
 		return ERR_INVAL;
 	e = directory_domain_get(r->env->directory, name, r->mem, &d);
 	if (e < 0)
-		return admin_fail(r, e, "there is no domain %.*s here", SPAN_FMT(name));
+		return e == ERR_NOENT ? no_domain(r, name) : e;
 	if (from.n && !from_policy(from, &d.from))
 		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
 	if (json_object_get(r->args, "catch_all"))
 		d.catch_all = catch_all;
-	d.subaddress = json_bool(r->args, "subaddress", d.subaddress);
+	if (admin_yes_no(r, "subaddress", &d.subaddress) < 0)
+		return ERR_INVAL;
 	return done(r, directory_domain_set(r->env->directory, name, &d, &info), &info);
 }
 
@@ -121,9 +128,16 @@ static int account_rm(struct admin_request *r)
 	if (!admin_need(r, "address", &address))
 		return ERR_INVAL;
 	e = directory_account_remove(r->env->directory, address, id, &info);
-	if (e == 0)
-		e = account_remove(r->env->store, span_str(id));
-	return done(r, e, &info);
+	if (e < 0)
+		return done(r, e, &info);
+	e = account_remove(r->env->store, span_str(id));
+	if (e < 0 && e != ERR_NOENT)
+		return admin_fail(r, e,
+				  "nobody can log in or get mail there any more, but the "
+				  "folder of %s could not be removed: %s",
+				  id, err_text(e));
+	admin_row(r, json_pack("{s:o,s:s}", "address", json_span(address), "id", id));
+	return 0;
 }
 
 static int account_passwd(struct admin_request *r)
@@ -139,23 +153,35 @@ static int account_passwd(struct admin_request *r)
 
 static int account_set(struct admin_request *r)
 {
+	struct directory *d = r->env->directory;
 	struct err_info info = { 0 };
 	enum from_policy from;
-	span address, want;
+	span address, want = json_str(r->args, "from");
+	bool suspended;
+	int given = admin_yes_no(r, "suspended", &suspended), e = 0;
 
-	if (!admin_need(r, "address", &address) || !admin_need(r, "from", &want))
+	if (given < 0 || !admin_need(r, "address", &address))
 		return ERR_INVAL;
-	if (!from_policy(want, &from))
+	if (!given && !want.n)
+		return admin_fail(r, ERR_INVAL, "say what to change: --from or --suspended");
+	if (want.n && !from_policy(want, &from))
 		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
-	return done(r, directory_account_set_from(r->env->directory, address, from, &info), &info);
+	if (want.n)
+		e = directory_account_set_from(d, address, from, &info);
+	if (e == 0 && given)
+		e = directory_account_set_suspended(d, address, suspended, &info);
+	return done(r, e, &info);
 }
 
 static int account_list(struct admin_request *r)
 {
 	struct directory_account *a;
 	size_t n;
-	int e = directory_accounts(r->env->directory, json_str(r->args, "domain"), r->mem, &a, &n);
+	span domain = json_str(r->args, "domain");
+	int e = directory_accounts(r->env->directory, domain, r->mem, &a, &n);
 
+	if (e == ERR_NOENT)
+		return no_domain(r, domain);
 	for (size_t i = 0; e == 0 && i < n && !r->broken; i++) {
 		_cleanup_(account_putp) struct account *open = NULL;
 		uint64_t bytes = 0, messages = 0;
@@ -207,8 +233,11 @@ static int alias_list(struct admin_request *r)
 {
 	struct directory_alias *a;
 	size_t n;
-	int e = directory_aliases(r->env->directory, json_str(r->args, "domain"), r->mem, &a, &n);
+	span domain = json_str(r->args, "domain");
+	int e = directory_aliases(r->env->directory, domain, r->mem, &a, &n);
 
+	if (e == ERR_NOENT)
+		return no_domain(r, domain);
 	for (size_t i = 0; e == 0 && i < n && !r->broken; i++) {
 		json_t *targets = json_array();
 

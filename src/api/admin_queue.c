@@ -121,7 +121,7 @@ static int cmd_drop(struct admin_request *r)
 const struct admin_command admin_queue_commands[] = {
 	{ "queue list", cmd_list },
 	{ "queue show", cmd_show },
-	{ "queue retry", cmd_retry },
-	{ "queue drop", cmd_drop },
+	{ "queue retry", cmd_retry, .dry_run = true },
+	{ "queue drop", cmd_drop, .dry_run = true },
 	{ NULL, NULL },
 };

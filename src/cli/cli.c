@@ -1,63 +1,15 @@
 /* The command line: global options, the command's row, its arguments. */
 #include "cli/cli_int.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
-
-#define DEFAULT_CONFIG "/etc/postrider/postrider.yaml"
-
-const struct cli_command cli_commands[] = {
-	{ "setup", "hostname", "data=DIR user-prefix=NAME",
-	  "Write a first configuration and make the data directory.", cli_setup, NULL },
-	{ "serve", "", "single",
-	  "Run the server (in the foreground; systemd or you keep it running).", cli_serve, NULL },
-	{ "config check", "", "", "Check the configuration file.", cli_config_check, NULL },
-	{ "config show", "", "", "Show the configuration in force, defaults included.",
-	  cli_config_show, NULL },
-	{ "config manual", "", "", "Print the reference of all options (roff), for the man page.",
-	  cli_config_manual, NULL },
-	{ "domain add", "domain", "", "Take mail for a domain.", NULL, NULL },
-	{ "domain set", "domain", "from=owned|any|default catch_all=ADDRESS", "Change a domain.",
-	  NULL, NULL },
-	{ "domain rm", "domain", "", "Stop taking mail for a domain (it must be empty).", NULL,
-	  NULL },
-	{ "domain list", "", "", "List domains.", NULL, render_domain },
-	{ "account add", "address", "password-stdin from=owned|any|default",
-	  "Make an account with its mailboxes.", cli_account_add, render_account_added },
-	{ "account rm", "address", "", "Remove an account and all its mail.", NULL, NULL },
-	{ "account set", "address", "from=owned|any|default", "Change an account.", NULL, NULL },
-	{ "account list", "domain?", "", "List accounts with what they hold.", NULL,
-	  render_account },
-	{ "account passwd", "address", "password-stdin", "Set a password.", cli_account_passwd,
-	  NULL },
-	{ "alias add", "address targets...", "", "Send mail for an address on to others.", NULL,
-	  NULL },
-	{ "alias rm", "address", "", "Remove an alias.", NULL, NULL },
-	{ "alias list", "domain?", "", "List aliases.", NULL, render_alias },
-	{ "queue list", "", "from=ADDRESS to=ADDRESS domain=DOMAIN", "List mail that waits.", NULL,
-	  render_queue },
-	{ "queue show", "id", "", "Show one waiting message.", NULL, render_queue },
-	{ "queue retry", "id?", "from=ADDRESS to=ADDRESS domain=DOMAIN all", "Try again now.", NULL,
-	  render_count },
-	{ "queue drop", "id?", "from=ADDRESS to=ADDRESS domain=DOMAIN all",
-	  "Remove waiting mail without telling anybody.", NULL, render_count },
-	{ "trace", "key", "", "Show a message's journey, by id, address or Message-ID.", NULL,
-	  render_trace },
-	{ "status", "", "", "Show what the server does.", NULL, render_status },
-	{ "reload", "", "", "Make the server read its configuration and certificates again.", NULL,
-	  NULL },
-	{ "stop", "", "", "Make the server finish and end.", NULL, NULL },
-	{ "lab", "", "", "Run two servers on loopback to try things (postrider lab --help).", NULL,
-	  NULL },
-	{ NULL, NULL, NULL, NULL, NULL, NULL },
-};
 
 int cli_error(int code, const char *fmt, ...)
 {
 	va_list ap;
 
+	fflush(stdout);
 	fputs("postrider: ", stderr);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
@@ -76,175 +28,230 @@ bool cli_flag(const struct cli *c, const char *name)
 	return json_is_true(json_object_get(c->args, name));
 }
 
-static int usage(FILE *to, int code)
-{
-	fputs("usage: postrider [--config FILE] [--socket PATH] [--json] [--dry-run] COMMAND "
-	      "...\n\n",
-	      to);
-	for (const struct cli_command *c = cli_commands; c->name; c++)
-		fprintf(to, "  %-16s %-22s %s\n", c->name, c->arguments, c->help);
-	fputs("\nThe configuration is " DEFAULT_CONFIG
-	      " unless --config or POSTRIDER_CONFIG says otherwise.\n",
-	      to);
-	return code;
-}
-
-static int usage_of(const struct cli_command *c, int code)
-{
-	fprintf(stderr, "usage: postrider %s", c->name);
-	if (*c->arguments)
-		fprintf(stderr, " %s", c->arguments);
-	if (*c->options)
-		fprintf(stderr, "   options: %s", c->options);
-	fprintf(stderr, "\n%s\n", c->help);
-	return code;
-}
+/* ------------------------------------------------------------------ finding the command */
 
 /* The row whose words begin ARGV; *RET_USED words. */
 static const struct cli_command *find_command(int argc, char **argv, int *ret_used)
 {
-	char two[128];
+	for (*ret_used = MIN(argc, 2); *ret_used; --*ret_used) {
+		char words[128];
 
-	if (argc >= 2) {
-		snprintf(two, sizeof two, "%s %s", argv[0], argv[1]);
-		for (const struct cli_command *c = cli_commands; c->name; c++) {
-			if (strcmp(c->name, two) == 0) {
-				*ret_used = 2;
+		snprintf(words, sizeof words, *ret_used == 2 ? "%s %s" : "%s", argv[0], argv[1]);
+		for (const struct cli_command *c = cli_commands; c->name; c++)
+			if (strcmp(c->name, words) == 0)
 				return c;
-			}
-		}
-	}
-	for (const struct cli_command *c = cli_commands; argc >= 1 && c->name; c++) {
-		if (strcmp(c->name, argv[0]) == 0) {
-			*ret_used = 1;
-			return c;
-		}
 	}
 	return NULL;
 }
+
+static int no_command(int argc, char **argv)
+{
+	if (argc > 1 && argv[1][0] != '-')
+		cli_error(EX_USAGE, "there is no command \"%s %s\"", argv[0], argv[1]);
+	else if (!help_family(stderr, argv[0]))
+		return cli_error(EX_USAGE,
+				 "there is no command \"%s\"; postrider --help lists them",
+				 argv[0]);
+	else
+		return EX_USAGE;
+	help_family(stderr, argv[0]);
+	return EX_USAGE;
+}
+
+static int help(int argc, char **argv)
+{
+	const struct cli_command *c;
+	int used;
+
+	if (!argc) {
+		help_all(stdout);
+		return 0;
+	}
+	c = find_command(argc, argv, &used);
+	if (!c)
+		return help_family(stdout, argv[0]) ? 0 : no_command(argc, argv);
+	help_command(stdout, c);
+	puts(c->help);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ its arguments */
 
 /* Is NAME among the row's options?  1: without a value, 2: with one. */
 static int option_kind(const struct cli_command *c, span name)
 {
 	span rest = span_str(c->options);
 
-	while (rest.p && rest.n) {
-		span word = span_cut(&rest, ' '), key = word;
+	while (rest.n) {
+		span word = span_cut(&rest, ' '), key = span_cut(&word, '=');
 
-		span_cut(&key, '=');
-		if (span_eq(span_sub(word, 0, span_find(word, '=')), name))
-			return span_find(word, '=') == SPAN_NPOS ? 1 : 2;
+		if (span_eq(key, name))
+			return word.p ? 2 : 1;
 	}
 	return 0;
 }
 
-static bool take_global(struct cli *c, const char *arg, char ***at)
+/* The complaint, then how the command is used. */
+static int wrong(const struct cli *c, const char *fmt, ...) _printf_(2, 3);
+static int wrong(const struct cli *c, const char *fmt, ...)
 {
+	char text[300];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	cli_error(EX_USAGE, "%s", text);
+	if (c->command)
+		help_command(stderr, c->command);
+	return EX_USAGE;
+}
+
+/* 1: ARG was a global option; 0: it is none; EX_USAGE: it lacks its value. */
+static int take_global(struct cli *c, char ***at)
+{
+	const char *arg = **at, **to = NULL;
+
 	if (strcmp(arg, "--json") == 0)
 		c->json = true;
 	else if (strcmp(arg, "--dry-run") == 0)
 		c->dry_run = true;
-	else if (strcmp(arg, "--config") == 0 && (*at)[1])
-		c->config = *++*at;
-	else if (strcmp(arg, "--socket") == 0 && (*at)[1])
-		c->socket = *++*at;
+	else if (strcmp(arg, "--config") == 0)
+		to = &c->config;
+	else if (strcmp(arg, "--socket") == 0)
+		to = &c->socket;
+	else if (strncmp(arg, "--config=", 9) == 0)
+		c->config = arg + 9;
+	else if (strncmp(arg, "--socket=", 9) == 0)
+		c->socket = arg + 9;
 	else
-		return false;
-	return true;
+		return 0;
+	if (!to)
+		return 1;
+	if (!(*at)[1])
+		return wrong(c, "%s needs a value", arg);
+	*to = *++*at;
+	return 1;
 }
 
-/* "--name value", "--name=value" or "--name" of the command's row. */
-static bool take_option(struct cli *c, const char *arg, char ***at)
+/* "--name value", "--name=value" or "--name" of the command's row; 0 or EX_USAGE. */
+static int take_option(struct cli *c, char ***at)
 {
-	span name = span_str(arg + 2), value = name;
-	_cleanup_(freep) char *key = NULL;
-	size_t eq = span_find(name, '=');
-	int kind;
+	const char *arg = **at;
+	span value = span_str(arg + 2), name = span_cut(&value, '=');
+	_cleanup_(freep) char *key = span_dup(name);
+	int kind = option_kind(c->command, name);
 
-	if (eq != SPAN_NPOS) {
-		value = span_from(name, eq + 1);
-		name.n = eq;
-	}
-	key = span_dup(name);
-	kind = option_kind(c->command, name);
-	if (kind == 2 && eq == SPAN_NPOS && (*at)[1])
+	if (kind == 0)
+		return wrong(c, "%s is no option of this command", arg);
+	if (kind == 1 && value.p)
+		return wrong(c, "--%s takes no value", key);
+	if (kind == 2 && !value.p) {
+		if (!(*at)[1])
+			return wrong(c, "%s needs a value", arg);
 		value = span_str(*++*at);
-	else if (kind == 0 || (kind == 1) != (eq == SPAN_NPOS))
-		return false;
+	}
+	for (char *p = key; *p; p++) /* as the server names them */
+		if (*p == '-')
+			*p = '_';
 	json_object_set_new(c->args, key, kind == 1 ? json_true() : json_span(value));
-	return true;
+	return 0;
 }
 
-/* The next positional by the row; LEFT is what remains of its list. */
-static bool take_positional(struct cli *c, const char *arg, span *left)
+/* The next word of a row's positionals: its key, and whether it may be absent or repeat. */
+struct positional {
+	span key;
+	bool optional, many;
+};
+
+static struct positional next_positional(span *left)
 {
-	span word = *left;
-	bool many;
+	struct positional p = { .key = span_cut(left, ' ') };
+
+	if (p.key.n > 3 && span_eq_str(span_from(p.key, p.key.n - 3), "...")) {
+		p.many = true;
+		p.key.n -= 3;
+	} else if (p.key.p[p.key.n - 1] == '?') {
+		p.optional = true;
+		p.key.n--;
+	}
+	return p;
+}
+
+/* LEFT is what remains of the row's positionals; 0 or EX_USAGE. */
+static int take_positional(struct cli *c, const char *arg, span *left)
+{
+	span before = *left;
+	struct positional p;
+	_cleanup_(freep) char *key = NULL;
+	json_t *list;
 
 	if (!left->n)
-		return false;
-	word = span_sub(word, 0, span_find(word, ' '));
-	many = word.n > 3 && span_eq_str(span_from(word, word.n - 3), "...");
-	if (!many)
-		*left = span_trim(span_from(*left, word.n));
-	else
-		word.n -= 3;
-	if (word.p[word.n - 1] == '?')
-		word.n--;
-	_cleanup_(freep) char *key = span_dup(word);
-
-	if (many) {
-		json_t *list = json_object_get(c->args, key);
-
-		if (!list) {
-			list = json_array();
-			json_object_set_new(c->args, key, list);
-		}
-		json_array_append_new(list, json_span(span_str(arg)));
-	} else {
-		json_object_set_new(c->args, key, json_span(span_str(arg)));
+		return wrong(c, "\"%s\" is one argument too many", arg);
+	p = next_positional(left);
+	key = span_dup(p.key);
+	if (!p.many)
+		return json_object_set_new(c->args, key, json_span(span_str(arg)));
+	*left = before; /* the last one takes all that follow */
+	list = json_object_get(c->args, key);
+	if (!list) {
+		list = json_array();
+		json_object_set_new(c->args, key, list);
 	}
-	return true;
+	return json_array_append_new(list, json_span(span_str(arg)));
 }
 
-/* Are positionals missing that are not optional? */
-static bool positionals_missing(const struct cli *c, span left)
+static int need_positionals(const struct cli *c, span left)
 {
 	while (left.n) {
-		span word = span_sub(left, 0, span_find(left, ' '));
+		struct positional p = next_positional(&left);
+		_cleanup_(freep) char *key = span_dup(p.key);
 
-		left = span_trim(span_from(left, word.n));
-		if (word.n > 3 && span_eq_str(span_from(word, word.n - 3), "...")) {
-			word.n -= 3;
-			_cleanup_(freep) char *key = span_dup(word);
-			if (json_array_size(json_object_get(c->args, key)))
-				continue;
-			return true;
-		}
-		if (word.p[word.n - 1] != '?')
-			return true;
+		if (!p.optional && !json_object_get(c->args, key))
+			return wrong(c, "the %s is missing", key);
 	}
-	return false;
+	return 0;
+}
+
+static bool is_help(const char *arg)
+{
+	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
 }
 
 static int run_command(struct cli *c, char **at)
 {
 	span left = span_str(c->command->arguments);
+	bool options = true;
+	int e;
 
 	for (; *at; at++) {
-		bool ok;
-
-		if (strcmp(*at, "--help") == 0)
-			return usage_of(c->command, 0);
-		if (strncmp(*at, "--", 2) == 0)
-			ok = take_global(c, *at, &at) || take_option(c, *at, &at);
-		else
-			ok = take_positional(c, *at, &left);
-		if (!ok)
-			return usage_of(c->command, EX_USAGE);
+		if (options && is_help(*at)) {
+			help_command(stdout, c->command);
+			puts(c->command->help);
+			return 0;
+		}
+		if (options && strcmp(*at, "--") == 0) {
+			options = false;
+			continue;
+		}
+		if (options && strncmp(*at, "--", 2) == 0) {
+			e = take_global(c, &at);
+			if (e == 0)
+				e = take_option(c, &at);
+			else if (e == 1)
+				e = 0;
+		} else {
+			e = take_positional(c, *at, &left);
+		}
+		if (e)
+			return e;
 	}
-	if (positionals_missing(c, left))
-		return usage_of(c->command, EX_USAGE);
+	e = need_positionals(c, left);
+	if (e)
+		return e;
+	if (c->dry_run && !c->command->dry_run)
+		return cli_error(EX_USAGE, "%s cannot be tried with --dry-run; nothing was done",
+				 c->command->name);
 	if (c->dry_run)
 		json_object_set_new(c->args, "dry_run", json_true());
 	return c->command->run ? c->command->run(c) : cli_run_remote(c);
@@ -253,29 +260,41 @@ static int run_command(struct cli *c, char **at)
 int cli_main(int argc, char **argv)
 {
 	const char *env = getenv("POSTRIDER_CONFIG");
-	struct cli c = { .config = env && *env ? env : DEFAULT_CONFIG };
+	struct cli c = { .config = env && *env ? env : CLI_CONFIG };
 	char **at = argv + 1;
-	int used, code;
+	int used, left, code;
 
-	for (; *at && strncmp(*at, "--", 2) == 0; at++) {
+	for (; *at && (*at)[0] == '-'; at++) {
 		if (strcmp(*at, "--version") == 0) {
 			puts("postrider " POSTRIDER_VERSION);
 			return 0;
 		}
-		if (strcmp(*at, "--help") == 0)
-			return usage(stdout, 0);
-		if (!take_global(&c, *at, &at))
-			return usage(stderr, EX_USAGE);
+		if (is_help(*at))
+			return help(0, NULL);
+		code = take_global(&c, &at);
+		if (code != 1)
+			return code ? code
+				    : cli_error(EX_USAGE,
+						"%s is no option; postrider --help lists them",
+						*at);
 	}
-	if (!*at)
-		return usage(stderr, EX_USAGE);
-	c.command = find_command(argc - (int)(at - argv), at, &used);
-	if (!c.command) {
-		cli_error(EX_USAGE, "there is no command \"%s\"; postrider --help lists them", *at);
+	left = argc - (int)(at - argv);
+	if (!left) {
+		help_all(stderr);
 		return EX_USAGE;
 	}
+	if (strcmp(*at, "help") == 0)
+		return help(left - 1, at + 1);
+	c.command = find_command(left, at, &used);
+	if (!c.command)
+		return no_command(left, at);
+	if (strcmp(c.command->name, "lab") == 0) /* main() knows it as the first word only */
+		return cli_error(EX_USAGE, "lab comes first: postrider lab --dir DIR ...");
 	c.args = json_object();
 	code = run_command(&c, at + used);
 	json_decref(c.args);
+	free(c.made_up);
+	if (fflush(stdout) != 0 && code == 0)
+		code = cli_error(EX_IOERR, "cannot write to standard output");
 	return code;
 }

@@ -1,17 +1,24 @@
 /* Inside cli/. */
 #pragma once
 
+#include <stdio.h>
+
 #include "base/arena.h"
 #include "base/err.h"
 #include "cli/cli.h"
+#include "conf/conf.h"
 #include "format/json.h"
+
+#define CLI_CONFIG "/etc/postrider/postrider.yaml"
+#define CLI_DATA   "/var/lib/postrider"
 
 /* Global options, and what the command's table row made of the rest. */
 struct cli {
 	const char *config; /* path */
 	const char *socket; /* admin socket, or NULL: from the configuration */
-	bool json, dry_run, yes;
-	json_t *args; /* arguments by name: strings, arrays, booleans */
+	bool json, dry_run;
+	json_t *args;  /* arguments by name: strings, arrays, booleans */
+	char *made_up; /* the password this run thought of, or NULL */
 	const struct cli_command *command;
 };
 
@@ -24,34 +31,38 @@ struct cli_command {
 	const char *options;   /* "from=TEXT all" : with and without a value */
 	const char *help;
 	int (*run)(struct cli *c); /* NULL: ask the server */
-	cli_render_fn *render;	   /* of each result row; NULL: nothing is shown but success */
+	cli_render_fn *render;	   /* of each result row; NULL: rows are shown with --json only */
+	const char *done;	   /* said after success without rows; NULL: nothing */
+	bool dry_run;		   /* knows --dry-run; others refuse it */
 };
-extern const struct cli_command cli_commands[];
+extern const struct cli_command cli_commands[]; /* ends with a NULL name */
 
 /* One line on stderr, "postrider: ..."; returns CODE. */
 int cli_error(int code, const char *fmt, ...) _printf_(2, 3);
 const char *cli_arg(const struct cli *c, const char *name); /* NULL if not given */
 bool cli_flag(const struct cli *c, const char *name);
 
-/* --- asking the server (client.c) --- */
-/* Sends ARGS (borrowed; "command" is set) to SOCKET; each result row goes to ROW.  Returns a
- * sysexits code; for a refusal the server's sentence is printed unless ERROR is given (then it is
- * put there). */
-int client_ask(const char *socket, json_t *args, void (*row)(void *arg, const json_t *row),
-	       void *arg, struct err_info *error);
-/* The admin socket's path by the configuration; NULL and a message if there is none. */
-char *client_socket(const struct cli *c);
+/* --- help.c --- */
+void help_all(FILE *to);
+void help_command(FILE *to, const struct cli_command *c);
+/* The commands that begin with WORD ("domain"); false if there is none. */
+bool help_family(FILE *to, const char *word);
+
+/* --- commands that ask the server (remote.c) --- */
 int cli_run_remote(struct cli *c);
+int cli_account_rm(struct cli *c);
+int cli_reload(struct cli *c);
 
 /* --- commands that work by themselves --- */
 int cli_setup(struct cli *c);
 int cli_serve(struct cli *c);
+/* The first of the roles' users that the system does not know (the caller frees), or NULL. */
+char *setup_missing_user(const struct conf *conf);
 int cli_config_check(struct cli *c);
 int cli_config_show(struct cli *c);
 int cli_config_manual(struct cli *c);
-int cli_account_add(struct cli *c);
-int cli_account_passwd(struct cli *c);
+int cli_account_password(struct cli *c); /* account add, account passwd */
 
 /* --- renderers (render.c) --- */
-cli_render_fn render_domain, render_account, render_account_added, render_alias, render_queue,
-	render_trace, render_status, render_count, render_time;
+cli_render_fn render_domain, render_account, render_account_added, render_account_removed,
+	render_alias, render_queue, render_trace, render_status, render_count;

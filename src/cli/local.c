@@ -2,7 +2,6 @@
 #include "cli/cli_int.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -11,13 +10,10 @@
 
 #include "base/id.h"
 #include "base/log.h"
-#include "conf/conf.h"
 #include "role/role.h"
-#include "sys/file.h"
-#include "sys/spawn.h"
 
 #define PASSWORD_MAX 1024
-#define GENERATED    20 /* characters of a made-up password: 100 bits */
+#define GENERATED    20 /* characters of a made-up password: 115 bits */
 
 /* ------------------------------------------------------------------ configuration */
 
@@ -25,10 +21,44 @@ static int load(const struct cli *c, struct conf **ret)
 {
 	_cleanup_(buf_donep) struct buf text = BUF_INIT(CONF_MAX_TEXT);
 	struct err_info info = { 0 };
+	int e = conf_load(c->config, ret, &text, &info);
 
-	if (conf_load(c->config, ret, &text, &info) < 0)
-		return cli_error(EX_CONFIG, "%s", info.text);
-	return 0;
+	if (e == ERR_NOENT)
+		return cli_error(EX_CONFIG,
+				 "%s does not exist; postrider setup HOSTNAME makes it, --config "
+				 "names another",
+				 c->config);
+	return e < 0 ? cli_error(EX_CONFIG, "%s", info.text) : 0;
+}
+
+/* A file that the configuration names; 0 or EX_CONFIG. */
+static int check_file(const struct cli *c, const char *option, span path)
+{
+	_cleanup_(freep) char *p = span_dup(path);
+
+	if (!path.n || access(p, R_OK) == 0)
+		return 0;
+	/* Whoever checks may have less rights than the server will have. */
+	if (errno == EACCES && geteuid() != 0) {
+		fprintf(stderr, "postrider: %s: not checked, you may not read it\n", p);
+		return 0;
+	}
+	return cli_error(EX_CONFIG, "%s: %s: %s: %s", c->config, option, p, strerror(errno));
+}
+
+static int check_files(const struct cli *c, const struct conf *conf)
+{
+	int code = check_file(c, "dns.anchor", conf->dns_anchor_file);
+
+	for (size_t i = 0; i < conf->n_certs; i++) {
+		code |= check_file(c, "tls.certificates: chain", conf->certs[i].chain_file);
+		code |= check_file(c, "tls.certificates: key", conf->certs[i].key_file);
+	}
+	/* Without trust anchors mail still goes out, over TLS that nobody verified. */
+	if (check_file(c, "tls.ca", conf->ca_file) != 0)
+		fputs("postrider: no other server's certificate can be verified without it\n",
+		      stderr);
+	return code;
 }
 
 int cli_config_check(struct cli *c)
@@ -36,6 +66,8 @@ int cli_config_check(struct cli *c)
 	_cleanup_(conf_unrefp) struct conf *conf = NULL;
 	int code = load(c, &conf);
 
+	if (code == 0)
+		code = check_files(c, conf);
 	if (code == 0)
 		printf(c->json ? "{\"ok\":true}\n" : "%s is right\n", c->config);
 	return code;
@@ -67,69 +99,24 @@ int cli_config_manual(struct cli *c)
 	return 0;
 }
 
-/* ------------------------------------------------------------------ setup */
-
-/* The roles' users must exist before serve can hand out rights; say how to make them. */
-static int check_users(const struct conf *conf)
-{
-	const span users[] = { conf->user_front, conf->user_core, conf->user_out, conf->user_keys };
-	int missing = 0;
-
-	for (size_t i = 0; geteuid() == 0 && i < ARRAY_LEN(users); i++) {
-		_cleanup_(freep) char *name = span_dup(users[i]);
-		uid_t uid;
-		gid_t gid;
-
-		if (spawn_find_user(name, &uid, &gid, NULL) == 0)
-			continue;
-		if (!missing++)
-			printf("\nMake the users of the server's processes:\n");
-		printf("  useradd --system --home-dir / --shell /usr/sbin/nologin %s\n", name);
-	}
-	return missing;
-}
-
-int cli_setup(struct cli *c)
-{
-	const char *host = cli_arg(c, "hostname"), *data = cli_arg(c, "data");
-	_cleanup_(buf_donep) struct buf text = BUF_INIT(CONF_MAX_TEXT), dir = BUF_INIT(4096);
-	_cleanup_(conf_unrefp) struct conf *conf = NULL;
-	struct err_info info = { 0 };
-	size_t slash;
-	int e;
-
-	conf_template(&text, span_str(host), span_str(data ? data : "/var/lib/postrider"));
-	if (conf_parse(buf_span(&text), c->config, &conf, &info) < 0)
-		return cli_error(EX_USAGE, "%s", info.text);
-	if (c->dry_run) {
-		fwrite(text.p, 1, text.n, stdout);
-		return 0;
-	}
-	if (access(c->config, F_OK) == 0)
-		return cli_error(EX_CANTCREAT, "%s exists; nothing was changed", c->config);
-	slash = span_rfind(span_str(c->config), '/');
-	buf_put_span(&dir, span_sub(span_str(c->config), 0, slash == SPAN_NPOS ? 0 : slash));
-	if (dir.n && (e = file_mkdirs(buf_cstr(&dir))) < 0)
-		return cli_error(EX_CANTCREAT, "cannot make %s: %s", buf_cstr(&dir), err_text(e));
-	e = file_replace(c->config, buf_span(&text), 0644);
-	if (e < 0)
-		return cli_error(EX_CANTCREAT, "cannot write %s: %s", c->config, err_text(e));
-	printf("wrote %s\n", c->config);
-	check_users(conf);
-	printf("\nThen:\n  postrider serve &\n  postrider domain add %s\n  postrider account add "
-	       "you@%s\n",
-	       strchr(host, '.') ? strchr(host, '.') + 1 : host,
-	       strchr(host, '.') ? strchr(host, '.') + 1 : host);
-	return 0;
-}
-
 int cli_serve(struct cli *c)
 {
 	struct parent_options o = { .conf_path = c->config,
 				    .single = cli_flag(c, "single"),
 				    .ready_fd = -1 };
+	_cleanup_(conf_unrefp) struct conf *conf = NULL;
 	const char *fd = getenv("POSTRIDER_READY_FD");
+	_cleanup_(freep) char *missing = NULL;
+	int code = load(c, &conf);
 
+	if (code)
+		return code;
+	missing = geteuid() == 0 ? setup_missing_user(conf) : NULL;
+	if (missing)
+		return cli_error(EX_NOUSER,
+				 "there is no user %s; postrider setup HOSTNAME makes the users of "
+				 "the server's processes (server.user.* name others)",
+				 missing);
 	if (fd && *fd)
 		o.ready_fd = atoi(fd);
 	log_setup("parent", LOG_INFO, LOG_LOGFMT, 2);
@@ -138,76 +125,84 @@ int cli_serve(struct cli *c)
 
 /* ------------------------------------------------------------------ passwords */
 
-static bool read_line(char *to, size_t size)
+enum line { LINE_OK, LINE_EMPTY, LINE_TOO_LONG };
+
+static enum line read_line(char *to, size_t size)
 {
 	size_t n;
 
 	if (!fgets(to, (int)size, stdin))
-		return false;
+		return LINE_EMPTY;
 	n = strcspn(to, "\r\n");
+	if (!to[n] && !feof(stdin))
+		return LINE_TOO_LONG;
 	to[n] = 0;
-	return n > 0;
+	return n ? LINE_OK : LINE_EMPTY;
 }
 
-static bool ask(const char *prompt, char *to, size_t size)
+static enum line ask(const char *prompt, char *to, size_t size)
 {
 	struct termios old, quiet;
-	bool ok;
+	enum line got;
 
 	if (tcgetattr(0, &old) != 0)
-		return false;
+		return LINE_EMPTY;
 	quiet = old;
 	quiet.c_lflag &= ~(tcflag_t)ECHO;
 	fputs(prompt, stderr);
 	tcsetattr(0, TCSAFLUSH, &quiet);
-	ok = read_line(to, size);
+	got = read_line(to, size);
 	tcsetattr(0, TCSAFLUSH, &old);
 	fputc('\n', stderr);
-	return ok;
+	return got;
 }
 
-/* Without a terminal and without --password-stdin a good one is made up and shown once. */
-static void make_up(char *to)
+static void make_up(struct cli *c, char *to)
 {
 	static const char alphabet[] = "abcdefghjkmnpqrstuvwxyz23456789ABCDEFGHJKMNPQRSTUVWXYZ";
 
 	for (int i = 0; i < GENERATED; i++)
 		to[i] = alphabet[random_below(sizeof alphabet - 1)];
 	to[GENERATED] = 0;
+	c->made_up = xstrdup(to);
 }
 
-static int password(struct cli *c)
+/* From standard input, from a terminal, or made up and shown once; 0 or an exit code. */
+static int choose_password(struct cli *c, char *one, char *two)
 {
-	char one[PASSWORD_MAX], two[PASSWORD_MAX];
+	bool from_input = cli_flag(c, "password_stdin"), terminal = isatty(0);
+	enum line got = LINE_EMPTY;
 
-	if (cli_flag(c, "password-stdin")) {
-		if (!read_line(one, sizeof one))
-			return cli_error(EX_NOINPUT, "no password came on standard input");
-	} else if (isatty(0)) {
-		if (!ask("Password (empty makes one up): ", one, sizeof one)) {
-			make_up(one);
-			fprintf(stderr, "password: %s\n", one);
-		} else if (!ask("Again: ", two, sizeof two) || strcmp(one, two) != 0) {
-			return cli_error(EX_DATAERR, "the two are not the same");
-		}
-	} else {
-		make_up(one);
-		fprintf(stderr, "password: %s\n", one);
-	}
-	json_object_set_new(c->args, "password", json_span(span_str(one)));
-	explicit_bzero(one, sizeof one);
-	explicit_bzero(two, sizeof two);
+	if (from_input)
+		got = read_line(one, PASSWORD_MAX);
+	else if (terminal)
+		got = ask("Password (empty makes one up): ", one, PASSWORD_MAX);
+	if (got == LINE_TOO_LONG)
+		return cli_error(EX_DATAERR, "a password has at most %d bytes", PASSWORD_MAX - 2);
+	if (got == LINE_EMPTY && from_input)
+		return cli_error(EX_NOINPUT, "no password came on standard input");
+	if (got == LINE_EMPTY)
+		make_up(c, one);
+	else if (!from_input &&
+		 (ask("Again: ", two, PASSWORD_MAX) != LINE_OK || strcmp(one, two) != 0))
+		return cli_error(EX_DATAERR, "the two are not the same; nothing was changed");
 	return 0;
 }
 
-int cli_account_add(struct cli *c)
+int cli_account_password(struct cli *c)
 {
-	int code = password(c);
+	char one[PASSWORD_MAX], two[PASSWORD_MAX];
+	int code = choose_password(c, one, two);
 
-	return code ? code : cli_run_remote(c);
-}
-
-int cli_account_passwd(struct cli *c)
-{
-	return cli_account_add(c);
+	if (code == 0)
+		json_object_set_new(c->args, "password", json_span(span_str(one)));
+	explicit_bzero(one, sizeof one);
+	explicit_bzero(two, sizeof two);
+	json_object_del(c->args, "password_stdin");
+	if (code == 0)
+		code = cli_run_remote(c);
+	/* Shown when it is in force: a password of an account that was refused is of no use. */
+	if (code == 0 && c->made_up && !c->json)
+		printf("password: %s\n", c->made_up);
+	return code;
 }

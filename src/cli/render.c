@@ -59,6 +59,14 @@ void render_account_added(const struct cli *c, const json_t *row, size_t number)
 	printf(" is ready\n");
 }
 
+void render_account_removed(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	(void)number;
+	put(json_str(row, "address"), 0);
+	printf(" and its mail are gone; sessions that have it open end within a minute\n");
+}
+
 void render_alias(const struct cli *c, const json_t *row, size_t number)
 {
 	const json_t *targets = json_object_get(row, "targets"), *t;
@@ -147,7 +155,7 @@ void render_status(const struct cli *c, const json_t *row, size_t number)
 	printf("postrider %.*s on ", SPAN_FMT(json_str(row, "version")));
 	put(json_str(row, "hostname"), 0);
 	printf(", %.*s\n", SPAN_FMT(json_str(row, "time")));
-	printf("  %-24s %lld\n", "sessions", (long long)json_int(row, "sessions", 0));
+	printf("  %-24s %lld\n", "sessions open", (long long)json_int(row, "sessions", 0));
 	printf("  %-24s %lld messages, %lld recipients, %lld in delivery\n", "queue",
 	       (long long)json_int(q, "messages", 0), (long long)json_int(q, "recipients", 0),
 	       (long long)json_int(q, "in_delivery", 0));
@@ -161,11 +169,4 @@ void render_count(const struct cli *c, const json_t *row, size_t number)
 		render_queue(c, row, number);
 	else
 		printf("%lld recipients\n", (long long)json_int(row, "recipients", 0));
-}
-
-void render_time(const struct cli *c, const json_t *row, size_t number)
-{
-	(void)c;
-	(void)number;
-	printf("%.*s\n", SPAN_FMT(json_str(row, "time")));
 }

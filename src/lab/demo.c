@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "api/client.h"
 #include "base/codec.h"
 #include "format/header.h"
 #include "sys/file.h"
@@ -183,7 +184,7 @@ int lab_demo(struct lab *l, struct err_info *info)
 	while (!arrived && clock_mono() < end) {
 		json_t *ask = json_pack("{s:s,s:s}", "command", "trace", "key", to);
 
-		(void)lab_ask(l->hosts[1].admin, ask, look_for_arrival, &arrived, NULL);
+		(void)admin_ask(l->hosts[1].admin, ask, look_for_arrival, &arrived, NULL, NULL);
 		json_decref(ask);
 		usleep(100000);
 	}
@@ -193,9 +194,9 @@ int lab_demo(struct lab *l, struct err_info *info)
 	json_t *a = json_pack("{s:s,s:s}", "command", "trace", "key", id);
 	json_t *b = json_pack("{s:s,s:s}", "command", "trace", "key", to);
 	printf("its journey:\n");
-	e = lab_ask(l->hosts[0].admin, a, print_row, &who[0], info);
+	e = admin_ask(l->hosts[0].admin, a, print_row, &who[0], NULL, info);
 	if (e == 0)
-		e = lab_ask(l->hosts[1].admin, b, print_row, &who[1], info);
+		e = admin_ask(l->hosts[1].admin, b, print_row, &who[1], NULL, info);
 	json_decref(a);
 	json_decref(b);
 	return e;

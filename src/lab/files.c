@@ -1,7 +1,9 @@
 /* What the lab needs on disk before its servers start. */
 #include "lab/lab_int.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +118,7 @@ static int add_host_records(struct lab *l, const struct lab_host *h)
 static int make_zone(struct lab *l, struct err_info *info)
 {
 	_cleanup_(buf_donep) struct buf more = BUF_INIT(1024 * 1024), anchor = BUF_INIT(4096);
+	struct err_info line = { 0 };
 	int e = 0;
 
 	l->zone = zone_new("test");
@@ -125,9 +128,9 @@ static int make_zone(struct lab *l, struct err_info *info)
 		e = file_read(l->zone_file, more.max, &more);
 		if (e < 0)
 			return err_set(info, e, "%s: %s", l->zone_file, err_text(e));
-		e = zone_add_file(l->zone, buf_span(&more), info);
+		e = zone_add_file(l->zone, buf_span(&more), &line);
 		if (e < 0)
-			return e;
+			return err_set(info, ERR_SYNTAX, "%s: %s", l->zone_file, line.text);
 	}
 	if (e == 0)
 		e = zone_sign(l->zone, clock_wall());
@@ -218,16 +221,58 @@ static int make_passwords(struct lab *l, struct err_info *info)
 	return 0;
 }
 
-int lab_prepare(struct lab *l, struct err_info *info)
+/* A folder that holds nothing yet, or an earlier lab. */
+static bool is_ours(const char *dir)
 {
-	char real[PATH_MAX];
+	char mark[4200];
+	DIR *d = opendir(dir);
+	bool empty = d != NULL;
+
+	for (struct dirent *entry; d && (entry = readdir(d));)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			empty = false;
+	if (d)
+		closedir(d);
+	snprintf(mark, sizeof mark, "%s/passwords", dir);
+	return empty || access(mark, F_OK) == 0;
+}
+
+/* The folder itself: made, entered by the servers' users, and owned by one lab at a time. */
+static int take_dir(struct lab *l, struct err_info *info)
+{
+	char real[PATH_MAX], path[4300];
 	int e = file_mkdirs(l->dir);
 
 	if (e < 0 || !realpath(l->dir, real))
-		return err_set(info, e < 0 ? e : ERR_IO, "cannot make %s: %s", l->dir,
-			       e < 0 ? err_text(e) : strerror(errno));
+		return err_set(info, e < 0 ? e : err_from_errno(errno), "cannot make %s: %s",
+			       l->dir, e < 0 ? err_text(e) : strerror(errno));
+	if (strlen(real) > LAB_DIR_MAX)
+		return err_set(info, ERR_TOOBIG,
+			       "%.60s...: more than %d bytes of path leave no room for a socket's "
+			       "name below it; choose a shorter --dir",
+			       real, LAB_DIR_MAX);
 	snprintf(l->dir, sizeof l->dir, "%s", real);
-	if (chmod(l->dir, 0711) != 0 || (e = check_path(l->dir, info)) < 0)
+	if (is_ours(l->dir))
+		(void)chmod(l->dir, 0711); /* check_path tells if that did not help */
+	e = check_path(l->dir, info);
+	if (e < 0)
+		return e;
+	snprintf(path, sizeof path, "%s/lock", l->dir);
+	l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (l->lock < 0)
+		return err_set(info, err_from_errno(errno), "cannot write %s: %s", path,
+			       strerror(errno));
+	if (fcntl(l->lock, F_OFD_SETLK,
+		  &(struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET }) != 0)
+		return err_set(info, ERR_BUSY, "another lab runs in %s", l->dir);
+	return 0;
+}
+
+int lab_prepare(struct lab *l, struct err_info *info)
+{
+	int e = take_dir(l, info);
+
+	if (e < 0)
 		return e;
 	snprintf(l->ca_path, sizeof l->ca_path, "%s/ca.pem", l->dir);
 	snprintf(l->anchor_path, sizeof l->anchor_path, "%s/anchor.ds", l->dir);

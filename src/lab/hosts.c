@@ -8,19 +8,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "sys/sock.h"
+#include "api/client.h"
 
 #define START_MAX_MS 60000
+#define STOP_MAX_MS  10000
 
 /* ------------------------------------------------------------------ processes */
 
-static void become_server(const struct lab *l, const struct lab_host *h, int ready)
+static void become_server(const struct lab *l, const struct lab_host *h, int ready, pid_t lab)
 {
 	char fd[16], log[4200];
+	sigset_t none;
 	int out;
 	const char *argv[] = {
 		"postrider", "--config", h->config, "serve", l->single ? "--single" : NULL, NULL
@@ -38,36 +41,75 @@ static void become_server(const struct lab *l, const struct lab_host *h, int rea
 	out = open("/dev/null", O_RDONLY);
 	dup2(out, 0);
 	setpgid(0, 0);
-	execv("/proc/self/exe", (char *const *)argv);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* A lab that is killed leaves nothing behind. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == lab)
+		execv("/proc/self/exe", (char *const *)argv);
 	_exit(127);
 }
 
 static int start_one(struct lab *l, struct lab_host *h, struct err_info *info)
 {
+	pid_t self = getpid();
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		return err_set(info, ERR_IO, "pipe: %s", strerror(errno));
 	h->pid = fork();
 	if (h->pid == 0)
-		become_server(l, h, fds[1]);
+		become_server(l, h, fds[1], self);
 	close(fds[1]);
 	h->ready = fds[0];
 	return h->pid < 0 ? err_set(info, ERR_AGAIN, "fork: %s", strerror(errno)) : 0;
 }
 
-/* The server writes one byte when every role serves; an end without it means that it could not. */
-static int wait_ready(struct lab_host *h, struct err_info *info)
+/* The last line of the server's log that is meant for people, or nothing. */
+static void last_words(const struct lab_host *h, char *ret, size_t size)
 {
-	struct pollfd p = { .fd = h->ready, .events = POLLIN };
-	char c;
+	char path[4200], tail[2000];
+	_cleanup_(close_fdp) int fd = -1;
+	span rest, line;
+	ssize_t n;
 
-	if (poll(&p, 1, START_MAX_MS) <= 0)
+	snprintf(path, sizeof path, "%s/log", h->dir);
+	*ret = 0;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || lseek(fd, 0, SEEK_END) < 0)
+		return;
+	if (lseek(fd, -(off_t)sizeof tail, SEEK_END) < 0)
+		(void)lseek(fd, 0, SEEK_SET);
+	n = read(fd, tail, sizeof tail);
+	rest = span_of(tail, n > 0 ? (size_t)n : 0);
+	while (rest.n) {
+		line = span_cut(&rest, '\n');
+		if (span_starts(line, SPAN("postrider: ")))
+			snprintf(ret, size, "%.*s; ", (int)MIN(line.n - 11, size / 2), line.p + 11);
+	}
+}
+
+/* The server writes one byte when every role serves; an end without it means that it could not. */
+static int wait_ready(const struct lab *l, const struct lab_host *h, struct err_info *info)
+{
+	struct pollfd p[] = { { .fd = h->ready, .events = POLLIN },
+			      { .fd = l->sigfd, .events = POLLIN } };
+	struct signalfd_siginfo s;
+	char c, why[240];
+	int n;
+
+	do {
+		n = poll(p, 2, START_MAX_MS);
+		if (n > 0 && p[1].revents && read(l->sigfd, &s, sizeof s) == sizeof s &&
+		    s.ssi_signo != SIGCHLD)
+			return ERR_CLOSED;
+	} while (n > 0 && !p[0].revents);
+	if (n <= 0)
 		return err_set(info, ERR_TIMEOUT, "%s did not start within a minute; see %s/log",
 			       h->name, h->dir);
-	if (read(h->ready, &c, 1) != 1)
-		return err_set(info, ERR_CLOSED, "%s could not start; see %s/log", h->name, h->dir);
-	return 0;
+	if (read(h->ready, &c, 1) == 1)
+		return 0;
+	last_words(h, why, sizeof why);
+	return err_set(info, ERR_IO, "%s could not start: %ssee %s/log", h->name, why, h->dir);
 }
 
 int lab_start(struct lab *l, struct err_info *info)
@@ -77,20 +119,30 @@ int lab_start(struct lab *l, struct err_info *info)
 	for (int i = 0; e == 0 && i < LAB_HOSTS; i++)
 		e = start_one(l, &l->hosts[i], info);
 	for (int i = 0; e == 0 && i < LAB_HOSTS; i++)
-		e = wait_ready(&l->hosts[i], info);
+		e = wait_ready(l, &l->hosts[i], info);
 	return e;
+}
+
+static void stop_one(struct lab_host *h, usec end)
+{
+	while (waitpid(h->pid, NULL, WNOHANG) == 0) {
+		if (clock_mono() > end)
+			kill(h->pid, SIGKILL); /* its roles die with it */
+		usleep(10000);
+	}
+	h->pid = 0;
 }
 
 void lab_stop(struct lab *l)
 {
+	usec end = clock_mono() + STOP_MAX_MS * USEC_MSEC;
+
 	for (int i = 0; i < LAB_HOSTS; i++)
 		if (l->hosts[i].pid > 0)
 			kill(l->hosts[i].pid, SIGTERM);
-	for (int i = 0; i < LAB_HOSTS; i++) {
+	for (int i = 0; i < LAB_HOSTS; i++)
 		if (l->hosts[i].pid > 0)
-			waitpid(l->hosts[i].pid, NULL, 0);
-		l->hosts[i].pid = 0;
-	}
+			stop_one(&l->hosts[i], end);
 	responder_stop(l->responder);
 	zone_free(l->zone);
 	l->responder = NULL;
@@ -99,49 +151,10 @@ void lab_stop(struct lab *l)
 
 /* ------------------------------------------------------------------ admin */
 
-int lab_ask(const char *socket, json_t *request, void (*row)(void *arg, const json_t *row),
-	    void *arg, struct err_info *info)
-{
-	_cleanup_(close_fdp) int fd = sock_connect_unix(socket);
-	_cleanup_(buf_donep) struct buf out = BUF_INIT(64 * 1024), in = BUF_INIT(4 * 1024 * 1024);
-	span rest;
-
-	if (fd < 0)
-		return err_set(info, ERR_NOENT, "no server answers at %s", socket);
-	json_put(&out, request);
-	buf_put_char(&out, '\n');
-	if (send(fd, out.p, out.n, MSG_NOSIGNAL) != (ssize_t)out.n)
-		return err_set(info, ERR_IO, "%s: %s", socket, strerror(errno));
-	for (;;) {
-		char *to = buf_reserve(&in, 65536);
-		ssize_t n = to ? recv(fd, to, 65536, 0) : -1;
-
-		if (n <= 0)
-			break;
-		buf_added(&in, (size_t)n);
-	}
-	rest = buf_span(&in);
-	while (rest.n) {
-		_cleanup_(json_decrefp) json_t *j = json_parse(span_cut(&rest, '\n'), NULL);
-
-		if (j && json_object_get(j, "ok")) {
-			span text = json_str(j, "error");
-
-			if (json_bool(j, "ok", false))
-				return 0;
-			return err_set(info, json_int(j, "exit", 0) == 73 ? ERR_EXIST : ERR_INVAL,
-				       "%.*s", (int)MIN(text.n, (size_t)200), text.p);
-		}
-		if (j && row)
-			row(arg, j);
-	}
-	return err_set(info, ERR_CLOSED, "the answer of %s broke off", socket);
-}
-
 /* What is there already, from an earlier run in the same folder, is fine. */
 static int ask_once(const struct lab_host *h, json_t *request, struct err_info *info)
 {
-	int e = lab_ask(h->admin, request, NULL, NULL, info);
+	int e = admin_ask(h->admin, request, NULL, NULL, NULL, info);
 
 	json_decref(request);
 	return e == ERR_EXIST ? 0 : e;

@@ -11,6 +11,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "api/client.h"
+#include "role/role.h"
 #include "tls/tls.h"
 
 static int usage(int code)
@@ -27,6 +29,12 @@ static int usage(int code)
 	      "TIMEOUT)\n",
 	      code ? stderr : stdout);
 	return code;
+}
+
+static int unknown(const char *arg)
+{
+	fprintf(stderr, "postrider: lab: \"%s\" is unknown or lacks its value\n", arg);
+	return usage(EX_USAGE);
 }
 
 static void describe(const struct lab *l)
@@ -55,10 +63,10 @@ static void describe(const struct lab *l)
 }
 
 /* Until SIGTERM, SIGINT, a server's end, or (--json) the end of standard input. */
-static int wait_for_end(struct lab *l, int sigfd)
+static int wait_for_end(struct lab *l)
 {
 	for (;;) {
-		struct pollfd fds[] = { { .fd = sigfd, .events = POLLIN },
+		struct pollfd fds[] = { { .fd = l->sigfd, .events = POLLIN },
 					{ .fd = l->json ? 0 : -1, .events = POLLIN } };
 		struct signalfd_siginfo s;
 		char c[256];
@@ -67,7 +75,7 @@ static int wait_for_end(struct lab *l, int sigfd)
 			return EX_OSERR;
 		if (fds[1].revents && read(0, c, sizeof c) <= 0)
 			return 0;
-		if (!fds[0].revents || read(sigfd, &s, sizeof s) != sizeof s)
+		if (!fds[0].revents || read(l->sigfd, &s, sizeof s) != sizeof s)
 			continue;
 		if (s.ssi_signo != SIGCHLD)
 			return 0;
@@ -86,18 +94,11 @@ static int wait_for_end(struct lab *l, int sigfd)
 static int run(struct lab *l)
 {
 	struct err_info info = { 0 };
-	sigset_t set, old;
-	int sigfd, code = 0, e;
+	int code = 0, e;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGCHLD);
 	if ((e = tls_init(&info)) == 0 && (e = lab_prepare(l, &info)) == 0 &&
 	    (e = lab_start(l, &info)) == 0)
 		e = lab_fill(l, &info);
-	sigprocmask(SIG_BLOCK, &set, &old);
-	sigfd = signalfd(-1, &set, SFD_CLOEXEC);
 	if (e == 0 && l->json) {
 		_cleanup_(buf_donep) struct buf b = BUF_INIT(64 * 1024);
 
@@ -110,12 +111,28 @@ static int run(struct lab *l)
 	if (e == 0 && l->once)
 		e = lab_demo(l, &info);
 	if (e == 0 && !l->once)
-		code = wait_for_end(l, sigfd);
-	if (e < 0)
+		code = wait_for_end(l);
+	if (e < 0 && info.text[0])
 		fprintf(stderr, "postrider: lab: %s\n", info.text);
 	lab_stop(l);
-	close(sigfd);
-	return e < 0 ? EX_SOFTWARE : code;
+	if (e == 0 || !info.text[0]) /* or a signal came before all was up */
+		return code;
+	return e == ERR_TOOBIG ? EX_USAGE : role_exit_code(e);
+}
+
+/* From the first moment on, so that what was started is always ended. */
+static int block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int turn_clock(const struct lab *l, const char *by)
@@ -124,15 +141,15 @@ static int turn_clock(const struct lab *l, const char *by)
 		json_t *ask = json_pack("{s:s,s:s}", "command", "clock", "by", by);
 		struct err_info info = { 0 };
 		char socket[4200];
-		int e;
+		int code, e;
 
 		snprintf(socket, sizeof socket, "%.4000s/%s/data/admin.sock", l->dir,
 			 i ? "beta" : "alpha");
-		e = lab_ask(socket, ask, NULL, NULL, &info);
+		e = admin_ask(socket, ask, NULL, NULL, &code, &info);
 		json_decref(ask);
 		if (e < 0) {
 			fprintf(stderr, "postrider: lab clock: %s\n", info.text);
-			return EX_UNAVAILABLE;
+			return code;
 		}
 	}
 	return 0;
@@ -150,11 +167,12 @@ int lab_main(int argc, char **argv)
 				     { .name = "mx.beta.test",
 				       .domain = "beta.test",
 				       .users = { "dave", "erin", "frank" },
-				       .ready = -1 } } };
+				       .ready = -1 } },
+			  .lock = -1 };
 	for (int i = 1; i < argc; i++) {
 		const char *next = i + 1 < argc ? argv[i + 1] : NULL;
 
-		if (strcmp(argv[i], "--help") == 0)
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
 			return usage(0);
 		if (strcmp(argv[i], "--json") == 0)
 			l.json = true;
@@ -169,9 +187,14 @@ int lab_main(int argc, char **argv)
 		else if (strcmp(argv[i], "clock") == 0 && next)
 			clock = argv[++i];
 		else
-			return usage(EX_USAGE);
+			return unknown(argv[i]);
 	}
-	if (!l.dir[0])
+	if (!l.dir[0]) {
+		fputs("postrider: lab: say where its files may be: --dir DIR\n", stderr);
 		return usage(EX_USAGE);
-	return clock ? turn_clock(&l, clock) : run(&l);
+	}
+	if (clock)
+		return turn_clock(&l, clock);
+	l.sigfd = block_signals();
+	return run(&l);
 }

@@ -13,6 +13,8 @@
 #define LAB_HOSTS    2
 #define LAB_ACCOUNTS 3 /* per host */
 #define LAB_PORTS    7 /* as in lab_port_names */
+/* A Unix socket's path has at most 107 bytes: DIR/alpha/data/admin.sock. */
+#define LAB_DIR_MAX (107 - (int)sizeof "/alpha/data/admin.sock")
 
 extern const char *const lab_port_names[LAB_PORTS];
 
@@ -36,21 +38,21 @@ struct lab {
 	char passwords[LAB_HOSTS][LAB_ACCOUNTS][24];
 	struct zone *zone;
 	struct responder *responder;
+	int lock;  /* DIR/lock: one lab at a time */
+	int sigfd; /* SIGTERM, SIGINT, SIGCHLD */
 };
 
 /* files.c: addresses, ports, certificates, zone, configuration files below LAB->dir. */
 int lab_prepare(struct lab *l, struct err_info *info);
-/* hosts.c: starting, filling and ending the servers. */
+/* hosts.c: starting, filling and ending the servers.  ERR_CLOSED without text in INFO: a signal
+ * asked for the end meanwhile. */
 int lab_start(struct lab *l, struct err_info *info);
-int lab_fill(struct lab *l,
-	     struct err_info *info); /* domains and accounts, over the admin sockets */
+/* Domains and accounts, over the admin sockets. */
+int lab_fill(struct lab *l, struct err_info *info);
+/* Ends both servers: SIGTERM, and SIGKILL for one that takes too long. */
 void lab_stop(struct lab *l);
 /* The line of --json. */
 int lab_json(const struct lab *l, struct buf *b);
 /* demo.c: one message from the first host's first user to the second's, followed to its mailbox.
  * Prints the journey; ERR_TIMEOUT if it does not arrive within 20 s. */
 int lab_demo(struct lab *l, struct err_info *info);
-/* One admin request; rows go to ROW. */
-#include "format/json.h"
-int lab_ask(const char *socket, json_t *request, void (*row)(void *arg, const json_t *row),
-	    void *arg, struct err_info *info);

@@ -1,0 +1,147 @@
+/* The table of commands, and what is said about them. */
+#include "cli/cli_int.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define FILTER "from=ADDRESS to=ADDRESS domain=DOMAIN"
+#define POLICY "from=owned|any|default"
+
+const struct cli_command cli_commands[] = {
+	{ "setup", "hostname", "data=DIR no-users",
+	  "Write a first configuration; as root make the users and the data directory.", cli_setup,
+	  .dry_run = true },
+	{ "serve", "", "single", "Run the server in the foreground.", cli_serve },
+	{ "status", "", "", "Show what the server does.", .render = render_status },
+	{ "reload", "", "", "Read the configuration and the certificates again.", cli_reload,
+	  .done = "the server reads its configuration again" },
+	{ "stop", "", "", "Let the server finish what is under way, and end.",
+	  .done = "the server ends" },
+	{ "config check", "", "", "Check the configuration and the files it names.",
+	  cli_config_check },
+	{ "config show", "", "", "Show the configuration in force, defaults included.",
+	  cli_config_show },
+	{ "config manual", "", "", "Print the reference of all options, for the manual (roff).",
+	  cli_config_manual },
+	{ "domain add", "domain", "", "Take mail for a domain.", .done = "mail for it is taken" },
+	{ "domain set", "domain", POLICY " catch-all=ADDRESS subaddress=yes|no", "Change a domain.",
+	  .done = "changed" },
+	{ "domain rm", "domain", "", "Stop taking mail for a domain (it must be empty).",
+	  .done = "removed" },
+	{ "domain list", "", "", "List domains.", .render = render_domain },
+	{ "account add", "address", "password-stdin " POLICY, "Make an account with its mailboxes.",
+	  cli_account_password, render_account_added },
+	{ "account set", "address", POLICY " suspended=yes|no", "Change an account.",
+	  .done = "changed" },
+	{ "account passwd", "address", "password-stdin", "Set a password.", cli_account_password,
+	  .done = "password set" },
+	{ "account rm", "address", "yes", "Remove an account and all its mail.", cli_account_rm,
+	  render_account_removed },
+	{ "account list", "domain?", "", "List accounts with what they hold.",
+	  .render = render_account },
+	{ "alias add", "address targets...", "", "Send mail for an address on to others.",
+	  .done = "added" },
+	{ "alias rm", "address", "", "Remove an alias.", .done = "removed" },
+	{ "alias list", "domain?", "", "List aliases.", .render = render_alias },
+	{ "queue list", "", FILTER, "List mail that waits, and why.", .render = render_queue },
+	{ "queue show", "id", "", "Show one waiting message.", .render = render_queue },
+	{ "queue retry", "id?", FILTER " all", "Try again now.", .render = render_count,
+	  .dry_run = true },
+	{ "queue drop", "id?", FILTER " all", "Remove waiting mail without telling anybody.",
+	  .render = render_count, .dry_run = true },
+	{ "trace", "key", "", "Show a message's journey, by id, address or Message-ID.",
+	  .render = render_trace },
+	{ "lab", "", "", "Run two servers on loopback to try things (postrider lab --help)." },
+	{ NULL },
+};
+
+/* "address targets..." as "ADDRESS TARGETS...", "id?" as "[ID]". */
+static void put_arguments(struct buf *b, const char *arguments)
+{
+	span rest = span_str(arguments);
+
+	while (rest.n) {
+		span word = span_cut(&rest, ' ');
+		bool optional = word.p[word.n - 1] == '?';
+
+		buf_put_str(b, optional ? " [" : " ");
+		for (size_t i = 0; i < word.n - optional; i++)
+			buf_put_char(b, (char)toupper((unsigned char)word.p[i]));
+		if (optional)
+			buf_put_char(b, ']');
+	}
+}
+
+/* "from=ADDRESS all" as " [--from ADDRESS] [--all]". */
+static void put_options(struct buf *b, const char *options)
+{
+	span rest = span_str(options);
+
+	while (rest.n) {
+		span word = span_cut(&rest, ' '), key = span_cut(&word, '=');
+
+		buf_printf(b, " [--%.*s%s%.*s]", SPAN_FMT(key), word.p ? " " : "", (int)word.n,
+			   word.p ? word.p : "");
+	}
+}
+
+static void put_row(FILE *to, const struct cli_command *c)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(400);
+
+	buf_put_str(&b, c->name);
+	put_arguments(&b, c->arguments);
+	fprintf(to, "  %-32s %s\n", buf_cstr(&b), c->help);
+}
+
+void help_command(FILE *to, const struct cli_command *c)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(400);
+
+	put_arguments(&b, c->arguments);
+	put_options(&b, c->options);
+	if (c->dry_run)
+		buf_put_str(&b, " [--dry-run]");
+	fprintf(to, "usage: postrider %s%s\n", c->name, buf_cstr(&b));
+}
+
+bool help_family(FILE *to, const char *word)
+{
+	size_t n = strlen(word);
+	bool any = false;
+
+	for (const struct cli_command *c = cli_commands; c->name; c++) {
+		if (strncmp(c->name, word, n) != 0 || c->name[n] != ' ')
+			continue;
+		if (!any)
+			fprintf(to, "usage: postrider %s COMMAND ...\n\n", word);
+		any = true;
+		put_row(to, c);
+	}
+	return any;
+}
+
+void help_all(FILE *to)
+{
+	char family[32] = "";
+
+	fputs("usage: postrider [OPTION...] COMMAND ...\n", to);
+	for (const struct cli_command *c = cli_commands; c->name; c++) {
+		size_t n = strcspn(c->name, " ");
+		const char *mine = c->name[n] ? c->name : "";
+
+		/* An empty line between families; commands of one word are one family. */
+		n = *mine ? n : 0;
+		if (c == cli_commands || strlen(family) != n || strncmp(family, mine, n) != 0)
+			fputc('\n', to);
+		snprintf(family, sizeof family, "%.*s", (int)n, mine);
+		put_row(to, c);
+	}
+	fputs("\n"
+	      "  --config FILE   the configuration (" CLI_CONFIG ", or $POSTRIDER_CONFIG)\n"
+	      "  --socket PATH   the server's admin socket (admin.sock in its data directory)\n"
+	      "  --json          results as lines of JSON\n"
+	      "  --dry-run       change nothing, only say what would be done\n"
+	      "  --version, --help; postrider help COMMAND tells a command's options\n",
+	      to);
+}
