@@ -68,17 +68,17 @@ static void reap(struct parent *p)
 
 			if (r->pid != pid)
 				continue;
-			if (!p->stopping)
-				log_event(
-					LOG_ALARM, "parent.role_died", F_STR("role", r->name),
-					F_I64("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
-					F_I64("exit", WIFEXITED(status) ? WEXITSTATUS(status) : 0));
 			/* A role that says, before it ever served, that it cannot: nothing would
 			 * mend that. */
 			if (!p->announced && WIFEXITED(status) && WEXITSTATUS(status) >= EX__BASE) {
 				p->exit = WEXITSTATUS(status);
 				p->stopping = true;
 			}
+			if (!p->stopping)
+				log_event(
+					LOG_ALARM, "parent.role_died", F_STR("role", r->name),
+					F_I64("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0),
+					F_I64("exit", WIFEXITED(status) ? WEXITSTATUS(status) : 0));
 			if (i == ROLE_CORE && !is_fault(status))
 				poison_forgive(p->poison);
 			role_down(p, r);
@@ -210,10 +210,13 @@ static void drain(struct parent *p)
 {
 	static const enum role_kind order[] = { ROLE_FRONT, ROLE_CORE, ROLE_OUT, ROLE_KEYS };
 
-	log_event(LOG_NOTICE, "parent.draining");
+	/* Who could not start has said why, in one line. */
+	if (p->announced)
+		log_event(LOG_NOTICE, "parent.draining");
 	for (size_t i = 0; i < ARRAY_LEN(order); i++)
 		drain_role(p, &p->roles[order[i]]);
-	log_event(LOG_NOTICE, "parent.stopped");
+	if (p->announced)
+		log_event(LOG_NOTICE, "parent.stopped");
 }
 
 static void signals(struct parent *p, int fd)
