@@ -402,6 +402,7 @@ class Lab:
         self.net = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
         self.zone, self.single, self.prepare = zone, single, prepare
         self.process = None
+        self.expect = 0  # the exit code at the end
 
     def address(self, n):
         """A loopback address of this lab's own, N of 10..250; zone lines name it "@N@"."""
@@ -410,7 +411,7 @@ class Lab:
     def start(self):
         argv = [POSTRIDER, "lab", "--dir", self.dir, "--json"]
         if self.zone:
-            path = os.path.join(self.dir, "zone.txt")
+            path = self.dir + ".zone"
             text = self.zone
             for n in range(10, 251):
                 text = text.replace(f"@{n}@", self.address(n))
@@ -453,7 +454,7 @@ class Lab:
         err = self.process.stderr.read()
         self.process.stdout.close()
         self.process.stderr.close()
-        assert code == 0, f"the lab ended with {code}: {err}"
+        assert code == self.expect, f"the lab ended with {code}: {err}"
         for h in self.hosts:
             log = h.log_text().decode("utf-8", "replace")
             assert "parent.role_died" not in log, f"a role of {h.name} died:\n{log[-3000:]}"
@@ -462,6 +463,8 @@ class Lab:
     def remove(self):
         if self.own_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
+        if self.zone:
+            os.unlink(self.dir + ".zone")
 
     def __enter__(self):
         return self.start()
