@@ -77,7 +77,8 @@ DEFINE_CLEANUP(struct conf, conf_unref)
 
 /* The effective configuration as YAML, defaults included, one section per prefix. */
 int conf_show(const struct conf *c, struct buf *b);
-/* The same as one JSON object of dotted names and values in their text form. */
+/* The same as one JSON object by dotted names, and LF: numbers, truth values and lists as such,
+ * sizes, times and choices as they would be written. */
 int conf_show_json(const struct conf *c, struct buf *b);
 /* The reference of all options as a man page section (roff), for the generated manual. */
 int conf_manual(struct buf *b);

@@ -16,5 +16,8 @@ int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf
 int conf_fail(struct err_info *info, const struct conf_place *at, const char *fmt, ...)
 	_printf_(3, 4);
 const struct conf_option *conf_option_find(span dotted);
+/* May S be a text value?  UTF-8 (libyaml sees to that) without control characters, line ends or
+ * what YAML cannot carry; so that conf_show() gives it back. */
+bool conf_text_ok(span s);
 /* What a value of O looks like, for people: "a size such as 50M, from 1K to 1G". */
 void conf_expected(const struct conf_option *o, char *ret, size_t size);

@@ -3,10 +3,12 @@
  * "no"). */
 #include "conf/conf_int.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <yaml.h>
 
+#include "format/address.h"
 #include "sys/file.h"
 
 struct reader {
@@ -14,7 +16,7 @@ struct reader {
 	const char *file;
 	struct conf *conf;
 	struct err_info *info;
-	bool seen[128]; /* by index of the option: given twice is an error */
+	struct conf_place at[128]; /* of each option's value, by its index; line 0: not given */
 };
 
 static const struct {
@@ -56,19 +58,23 @@ static int read_cert(struct reader *r, const struct conf_option *o, const yaml_n
 		yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
 		yaml_node_t *value = yaml_document_get_node(&r->doc, p->value);
 		struct conf_place at = place_of(r, key);
-		span text;
+		span *to;
 
-		if (key->type != YAML_SCALAR_NODE || value->type != YAML_SCALAR_NODE)
-			return bad_type(r, o, key);
-		text = arena_span(&r->conf->mem, scalar(value));
+		if (key->type != YAML_SCALAR_NODE || value->type != YAML_SCALAR_NODE ||
+		    !conf_text_ok(scalar(value)))
+			return bad_type(r, o, value);
 		if (span_eq_str(scalar(key), "chain"))
-			ret->chain_file = text;
+			to = &ret->chain_file;
 		else if (span_eq_str(scalar(key), "key"))
-			ret->key_file = text;
+			to = &ret->key_file;
 		else
 			return conf_fail(r->info, &at,
 					 "%s: unknown key; a certificate has chain and key",
 					 o->name);
+		if (to->n)
+			return conf_fail(r->info, &at, "%s: %.*s is given twice", o->name,
+					 SPAN_FMT(scalar(key)));
+		*to = arena_span(&r->conf->mem, scalar(value));
 	}
 	if (!ret->chain_file.n || !ret->key_file.n)
 		return bad_type(r, o, n);
@@ -113,11 +119,11 @@ static int read_option(struct reader *r, const struct conf_option *o, const yaml
 		       const yaml_node_t *n)
 {
 	struct conf_place at = place_of(r, n), at_key = place_of(r, key);
-	bool *seen = &r->seen[o - conf_options];
+	struct conf_place *seen = &r->at[o - conf_options];
 
-	if (*seen)
+	if (seen->line)
 		return conf_fail(r->info, &at_key, "%s is given twice", o->name);
-	*seen = true;
+	*seen = at;
 	if (n->type == YAML_SEQUENCE_NODE)
 		return read_list(r, o, n);
 	if (n->type != YAML_SCALAR_NODE || o->type == CONF_CERTS)
@@ -184,7 +190,7 @@ static int set_defaults(struct reader *r)
 	for (size_t i = 0; i < conf_n_options; i++) {
 		const struct conf_option *o = &conf_options[i];
 
-		if (r->seen[i] || o->type == CONF_CERTS)
+		if (r->at[i].line || o->type == CONF_CERTS)
 			continue;
 		ret = conf_value_set(r->conf, o, span_str(o->fallback), &at, r->info);
 		if (ret < 0)
@@ -193,52 +199,103 @@ static int set_defaults(struct reader *r)
 	return 0;
 }
 
+/* Complains about the option NAME at its value, or at the file's beginning if that is missing. */
+static int bad_value(struct reader *r, const char *name, const char *expected)
+{
+	struct conf_place at = r->at[conf_option_find(span_str(name)) - conf_options];
+
+	if (!at.line)
+		at = (struct conf_place){ r->file, 1, 1 };
+	return conf_fail(r->info, &at, "%s: expected %s", name, expected);
+}
+
+static bool hostname_ok(span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] >= 'A' && s.p[i] <= 'Z')
+			return false;
+	return domain_valid(s, false) && s.p[0] != '[';
+}
+
+/* ADDRESS@PORT of a name server, or empty. */
+static bool server_ok(span s)
+{
+	struct sockaddr_any unused;
+	size_t at = span_rfind(s, '@');
+	uint64_t port;
+
+	return !s.n || (at != SPAN_NPOS && span_u64(span_from(s, at + 1), 65535, &port) && port &&
+			sock_parse_ip(span_sub(s, 0, at), 0, &unused) == 0);
+}
+
+/* What one value alone, or its type, cannot tell. */
 static int check_whole(struct reader *r)
 {
-	struct conf_place at = { r->file, 1, 1 };
 	struct conf *c = r->conf;
+	struct sockaddr_any unused;
 
-	if (!c->hostname.n)
-		return conf_fail(r->info, &at,
-				 "server.hostname must be set to this server's full name, such as "
-				 "mx.example.org");
-	for (size_t i = 0; i < c->hostname.n; i++) {
-		char ch = c->hostname.p[i];
-		bool ok = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' ||
-			  ch == '.';
-
-		if (!ok || c->hostname.n > 253)
-			return conf_fail(r->info, &at,
-					 "server.hostname: expected a lower-case host name");
-	}
+	if (!hostname_ok(c->hostname))
+		return bad_value(r, "server.hostname",
+				 "this server's full name in lower case, such as mx.example.org");
 	if (!c->data_dir.n || c->data_dir.p[0] != '/')
-		return conf_fail(r->info, &at, "server.data: expected an absolute path");
+		return bad_value(r, "server.data", "an absolute path");
+	if (c->relay_source.n && sock_parse_ip(c->relay_source, 0, &unused) < 0)
+		return bad_value(r, "relay.source", "an IP address of this host, or nothing");
+	if (!server_ok(c->dns_forward))
+		return bad_value(r, "dns.forward", "ADDRESS@PORT, or nothing");
+	if (!server_ok(c->dns_stub))
+		return bad_value(r, "dns.stub", "ADDRESS@PORT, or nothing");
+	if (!c->dns_stub.n != !c->dns_stub_zone.n)
+		return bad_value(r, "dns.stub_zone", "to be given together with dns.stub");
 	if (c->retry_first > c->retry_max)
-		return conf_fail(r->info, &at, "queue.retry_first is longer than queue.retry_max");
+		return bad_value(r, "queue.retry_first", "no more than queue.retry_max");
 	return 0;
+}
+
+/* libyaml's complaint, where it stands. */
+static int bad_yaml(struct reader *r, const yaml_parser_t *parser)
+{
+	struct conf_place at = { r->file, parser->problem_mark.line + 1,
+				 parser->problem_mark.column + 1 };
+
+	return conf_fail(r->info, &at, "not valid YAML: %s",
+			 parser->problem ? parser->problem : "unreadable");
+}
+
+/* A second document would otherwise be ignored in silence. */
+static int want_end(struct reader *r, yaml_parser_t *parser)
+{
+	yaml_document_t more;
+	struct conf_place at;
+	yaml_node_t *root;
+
+	if (!yaml_parser_load(parser, &more))
+		return bad_yaml(r, parser);
+	root = yaml_document_get_root_node(&more);
+	if (root)
+		at = place_of(r, root);
+	yaml_document_delete(&more);
+	return root ? conf_fail(r->info, &at, "expected the end: a file is one YAML document") : 0;
 }
 
 static int read_document(struct reader *r, span text)
 {
 	yaml_parser_t parser;
 	yaml_node_t *root;
-	int ret = 0;
+	int ret;
 
 	if (!yaml_parser_initialize(&parser))
 		return err_set(r->info, ERR_NOMEM, "out of memory");
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text.p, text.n);
 	if (!yaml_parser_load(&parser, &r->doc)) {
-		struct conf_place at = { r->file, parser.problem_mark.line + 1,
-					 parser.problem_mark.column + 1 };
-
-		ret = conf_fail(r->info, &at, "not valid YAML: %s",
-				parser.problem ? parser.problem : "unreadable");
+		ret = bad_yaml(r, &parser);
 		yaml_parser_delete(&parser);
 		return ret;
 	}
-	yaml_parser_delete(&parser);
 	root = yaml_document_get_root_node(&r->doc);
-	if (root)
+	ret = root ? want_end(r, &parser) : 0;
+	yaml_parser_delete(&parser);
+	if (root && ret == 0)
 		ret = read_section(r, root, SPAN_NULL, 0);
 	if (ret == 0)
 		ret = set_defaults(r);
@@ -254,7 +311,7 @@ int conf_parse(span text, const char *file, struct conf **ret, struct err_info *
 	struct reader r = { .file = file, .conf = c, .info = info };
 	int e;
 
-	_Static_assert(sizeof r.seen >= 64, "one flag per option");
+	assert(conf_n_options <= ARRAY_LEN(r.at));
 	arena_init(&c->mem);
 	c->refs = 1;
 	for (size_t i = 0; i < CONF_LISTENERS; i++) {

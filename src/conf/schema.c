@@ -15,7 +15,9 @@ const struct conf_option conf_options[] = {
 	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
 	  "The fully qualified name this server greets with. Must be set.", AT(hostname) },
 	{ "server.data", CONF_TEXT, "/var/lib/postrider", 0, 0, NULL, CONF_RESTART,
-	  "The directory that holds everything durable. Made by setup, mode 0700.", AT(data_dir) },
+	  "The directory that holds everything durable. Made by setup; only the server's users can "
+	  "read what is in it.",
+	  AT(data_dir) },
 	{ "server.user.front", CONF_TEXT, "postrider-front", 0, 0, NULL, CONF_RESTART,
 	  "User of the process that talks to clients, when started as root.", AT(user_front) },
 	{ "server.user.core", CONF_TEXT, "postrider", 0, 0, NULL, CONF_RESTART,

@@ -1,6 +1,8 @@
 /* The schema and a snapshot as text for people: config show, the manual, a first file. */
 #include "conf/conf_int.h"
 
+#include "format/json.h"
+
 /* The part of a dotted name before its last dot. */
 static span section_of(const char *name)
 {
@@ -53,37 +55,57 @@ int conf_show(const struct conf *c, struct buf *b)
 	return b->failed ? ERR_TOOBIG : 0;
 }
 
+static json_t *certs_json(const struct conf *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->n_certs; i++)
+		json_array_append_new(list, json_pack("{s:o,s:o}", "chain",
+						      json_span(c->certs[i].chain_file), "key",
+						      json_span(c->certs[i].key_file)));
+	return list;
+}
+
+/* Numbers and truth values as such; sizes, times and choices as they would be written. */
+static json_t *value_json(const struct conf *c, const struct conf_option *o)
+{
+	const void *field = (const char *)c + o->offset;
+	_cleanup_(buf_donep) struct buf text = BUF_INIT(1024);
+	const struct conf_listener *l;
+	json_t *list;
+
+	switch (o->type) {
+	case CONF_CERTS:
+		return certs_json(c);
+	case CONF_ADDRESSES:
+		l = field;
+		list = json_array();
+		for (size_t i = 0; i < l->n; i++)
+			json_array_append_new(list, json_span(l->addresses[i]));
+		return list;
+	case CONF_TEXT:
+		return json_span(*(const span *)field);
+	case CONF_BOOL:
+		return json_boolean(*(const bool *)field);
+	case CONF_COUNT:
+		return json_integer(*(const uint32_t *)field);
+	case CONF_SIZE:
+	case CONF_DURATION:
+	case CONF_CHOICE:
+		break;
+	}
+	conf_value_put(c, o, &text);
+	return json_span(buf_span(&text));
+}
+
 int conf_show_json(const struct conf *c, struct buf *b)
 {
-	for (size_t i = 0; i < conf_n_options; i++) {
-		const struct conf_option *o = &conf_options[i];
-		_cleanup_(buf_donep) struct buf value = BUF_INIT(256 * 1024);
-		bool list = o->type == CONF_ADDRESSES;
+	_cleanup_(json_decrefp) json_t *all = json_object();
 
-		conf_value_put(c, o, &value);
-		buf_printf(b, "%s\"%s\":", i ? "," : "{", o->name);
-		if (o->type == CONF_CERTS) {
-			buf_put_char(b, '[');
-			for (size_t k = 0; k < c->n_certs; k++) {
-				buf_put_str(b, k ? ",{\"chain\":\"" : "{\"chain\":\"");
-				buf_put_escaped(b, c->certs[k].chain_file, 4096);
-				buf_put_str(b, "\",\"key\":\"");
-				buf_put_escaped(b, c->certs[k].key_file, 4096);
-				buf_put_str(b, "\"}");
-			}
-			buf_put_char(b, ']');
-		} else if (list || o->type == CONF_TEXT || o->type == CONF_COUNT) {
-			buf_put_span(b, buf_span(&value));
-		} else if (o->type == CONF_BOOL) {
-			buf_put_str(b, span_eq_str(buf_span(&value), "yes") ? "true" : "false");
-		} else {
-			buf_put_char(b, '"');
-			buf_put_span(b, buf_span(&value));
-			buf_put_char(b, '"');
-		}
-	}
-	buf_put_str(b, "}\n");
-	return b->failed ? ERR_TOOBIG : 0;
+	for (size_t i = 0; i < conf_n_options; i++)
+		json_object_set_new(all, conf_options[i].name, value_json(c, &conf_options[i]));
+	json_put(b, all);
+	return buf_put_char(b, '\n');
 }
 
 int conf_manual(struct buf *b)

@@ -31,13 +31,35 @@ static void size_text(uint64_t v, char *ret, size_t size)
 	snprintf(ret, size, u ? "%llu%c" : "%llu", (unsigned long long)v, u);
 }
 
+/* Exact, unlike clock_format_duration(): "1h1m1s". */
+static void duration_text(usec d, char *ret, size_t size)
+{
+	static const struct {
+		char unit;
+		usec seconds;
+	} units[] = { { 'd', 86400 }, { 'h', 3600 }, { 'm', 60 }, { 's', 1 } };
+	usec left = d / USEC_SEC;
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+		usec count = left / units[i].seconds;
+
+		left %= units[i].seconds;
+		if (count && n < size)
+			n += (size_t)snprintf(ret + n, size - n, "%lld%c", (long long)count,
+					      units[i].unit);
+	}
+	if (!n)
+		snprintf(ret, size, "0s");
+}
+
 void conf_expected(const struct conf_option *o, char *ret, size_t size)
 {
 	char lo[32], hi[32];
 
 	switch (o->type) {
 	case CONF_TEXT:
-		snprintf(ret, size, "text");
+		snprintf(ret, size, "a line of text");
 		break;
 	case CONF_BOOL:
 		snprintf(ret, size, "yes or no");
@@ -52,8 +74,8 @@ void conf_expected(const struct conf_option *o, char *ret, size_t size)
 		snprintf(ret, size, "a size such as %s, from %s to %s", o->fallback, lo, hi);
 		break;
 	case CONF_DURATION:
-		clock_format_duration((usec)o->min * USEC_SEC, lo, sizeof lo);
-		clock_format_duration((usec)o->max * USEC_SEC, hi, sizeof hi);
+		duration_text((usec)o->min * USEC_SEC, lo, sizeof lo);
+		duration_text((usec)o->max * USEC_SEC, hi, sizeof hi);
 		snprintf(ret, size, "a time such as %s, from %s to %s", o->fallback, lo, hi);
 		break;
 	case CONF_ADDRESSES:
@@ -66,6 +88,25 @@ void conf_expected(const struct conf_option *o, char *ret, size_t size)
 		snprintf(ret, size, "a list of {chain: FILE, key: FILE}");
 		break;
 	}
+}
+
+bool conf_text_ok(span s)
+{
+	/* C1 controls begin with C2; then U+2028, U+2029, U+FEFF, U+FFFE, U+FFFF. */
+	static const char *const odd[] = { "\xe2\x80\xa8", "\xe2\x80\xa9", "\xef\xbb\xbf",
+					   "\xef\xbf\xbe", "\xef\xbf\xbf" };
+
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c < ' ' || c == 0x7f ||
+		    (c == 0xc2 && i + 1 < s.n && (unsigned char)s.p[i + 1] < 0xa0))
+			return false;
+	}
+	for (size_t i = 0; i < ARRAY_LEN(odd); i++)
+		if (span_find_span(s, span_str(odd[i])) != SPAN_NPOS)
+			return false;
+	return true;
 }
 
 static bool size_parse(span text, uint64_t *ret)
@@ -129,6 +170,8 @@ int conf_value_set(struct conf *c, const struct conf_option *o, span text,
 
 	switch (o->type) {
 	case CONF_TEXT:
+		if (!conf_text_ok(text))
+			break;
 		*FIELD(c, o, span) = arena_span(&c->mem, text);
 		return 0;
 	case CONF_BOOL:
@@ -162,7 +205,7 @@ int conf_value_set(struct conf *c, const struct conf_option *o, span text,
 		*FIELD(c, o, int) = i;
 		return 0;
 	case CONF_ADDRESSES:
-		if (!address_add(c, FIELD(c, o, struct conf_listener), text))
+		if (!conf_text_ok(text) || !address_add(c, FIELD(c, o, struct conf_listener), text))
 			break;
 		return 0;
 	case CONF_CERTS:
@@ -170,6 +213,18 @@ int conf_value_set(struct conf *c, const struct conf_option *o, span text,
 	}
 	conf_expected(o, expected, sizeof expected);
 	return conf_fail(info, at, "%s: expected %s", o->name, expected);
+}
+
+/* A YAML string in double quotes. */
+static int quoted_put(struct buf *b, span s)
+{
+	buf_put_char(b, '"');
+	for (size_t i = 0; i < s.n; i++) {
+		if (s.p[i] == '"' || s.p[i] == '\\')
+			buf_put_char(b, '\\');
+		buf_put_char(b, s.p[i]);
+	}
+	return buf_put_char(b, '"');
 }
 
 int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf *b)
@@ -180,9 +235,7 @@ int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf
 
 	switch (o->type) {
 	case CONF_TEXT:
-		buf_put_char(b, '"');
-		buf_put_escaped(b, *FIELD_CONST(c, o, span), 4096);
-		return buf_put_char(b, '"');
+		return quoted_put(b, *FIELD_CONST(c, o, span));
 	case CONF_BOOL:
 		return buf_put_str(b, *FIELD_CONST(c, o, bool) ? "yes" : "no");
 	case CONF_COUNT:
@@ -191,7 +244,7 @@ int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf
 		size_text(*FIELD_CONST(c, o, uint64_t), text, sizeof text);
 		return buf_put_str(b, text);
 	case CONF_DURATION:
-		clock_format_duration(*FIELD_CONST(c, o, usec), text, sizeof text);
+		duration_text(*FIELD_CONST(c, o, usec), text, sizeof text);
 		return buf_put_str(b, text);
 	case CONF_CHOICE:
 		choice = span_str(o->choices);
@@ -203,20 +256,19 @@ int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf
 
 		buf_put_char(b, '[');
 		for (size_t n = 0; n < l->n; n++) {
-			buf_put_str(b, n ? ", \"" : "\"");
-			buf_put_span(b, l->addresses[n]);
-			buf_put_char(b, '"');
+			buf_put_str(b, n ? ", " : "");
+			quoted_put(b, l->addresses[n]);
 		}
 		return buf_put_char(b, ']');
 	}
 	case CONF_CERTS:
 		buf_put_char(b, '[');
 		for (size_t n = 0; n < c->n_certs; n++) {
-			buf_put_str(b, n ? ", {chain: \"" : "{chain: \"");
-			buf_put_escaped(b, c->certs[n].chain_file, 4096);
-			buf_put_str(b, "\", key: \"");
-			buf_put_escaped(b, c->certs[n].key_file, 4096);
-			buf_put_str(b, "\"}");
+			buf_put_str(b, n ? ", {chain: " : "{chain: ");
+			quoted_put(b, c->certs[n].chain_file);
+			buf_put_str(b, ", key: ");
+			quoted_put(b, c->certs[n].key_file);
+			buf_put_char(b, '}');
 		}
 		return buf_put_char(b, ']');
 	}
