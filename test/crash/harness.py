@@ -8,7 +8,7 @@ import smtplib
 import threading
 import time
 
-from ledger import GONE, LARGE, PERHAPS, PROMISED, SMALL, message
+from ledger import GONE, LARGE, PERHAPS, PROMISED, SMALL, Loss, message, read_mailbox
 
 PATIENCE = 0.05  # seconds between two attempts to connect
 
@@ -50,7 +50,7 @@ class Load:
             assert not t.is_alive(), "a client hangs"
 
 
-def smtp_client(stopping, ledger, connect, name, pick, seed):
+def smtp_client(stopping, ledger, connect, name, pick, seed, pause=0):
     """Sends over one connection after another.  CONNECT gives an smtplib object that may send; PICK
     gives (sender, recipients, relayed) from a random source.  What breaks before an answer is
     PERHAPS, and is not sent again: a client that would try again makes a new transaction."""
@@ -69,6 +69,7 @@ def smtp_client(stopping, ledger, connect, name, pick, seed):
             ledger.counts["answered"] += 1
             ledger.counts["large"] += size == LARGE
             ledger.counts["relayed"] += relayed
+            time.sleep(pause)
         except (OSError, smtplib.SMTPException):
             ledger.counts["broken off"] += 1
             if c:
@@ -89,7 +90,7 @@ class ImapClient:
     def __init__(self, ledger, connect, user, name, seed):
         self.ledger, self.connect, self.user, self.name = ledger, connect, user, name
         self.rng, self.n = random.Random(seed), 0
-        self.boxes = set()
+        self.boxes, self.deleted = set(), set()
 
     def __call__(self, stopping):
         c = None
@@ -128,9 +129,27 @@ class ImapClient:
         self.ok(c.select(self.COPIES))
         self.ok(c.store("1:*", "+FLAGS.SILENT", "(\\Deleted)"))
         self.ok(c.expunge())
-        box = f"Box {self.n}"
+        self.change_boxes(c)
+
+    def change_boxes(self, c):
+        box = f"{self.name} {self.n}"
         self.ok(c.create(f'"{box}"'))
         self.boxes.add(box)
+        if len(self.boxes) > 5:
+            old = self.boxes.pop()
+            self.ok(c.delete(f'"{old}"'))
+            self.deleted.add(old)
+
+    def check(self, c):
+        """Holds what is there against what the server said; all messages of WORK and KEPT."""
+        found = read_mailbox(c, self.WORK) + read_mailbox(c, self.KEPT)
+        self.ledger.check(self.user, found)
+        listed = {row.decode().rsplit('"/" ', 1)[1].strip('"') for row in c.list()[1]}
+        if not self.boxes <= listed:
+            raise Loss(f"{self.user}: mailboxes {self.boxes - listed} are gone")
+        if self.deleted & listed:
+            raise Loss(f"{self.user}: mailboxes {self.deleted & listed} are back")
+        return found
 
     def expunge_last(self, c):
         part = self.ok(c.fetch("*", "(BODY.PEEK[HEADER.FIELDS (X-TEST)])"))[0]

@@ -1,8 +1,8 @@
 """A kill at each named place: core dies there, is started again, and nothing is lost or doubled."""
-import imaplib
 import os
 import random
 import re
+import shutil
 import smtplib
 import time
 from pathlib import Path
@@ -11,16 +11,17 @@ import pytest
 
 import harness
 import server
-from ledger import PROMISED, SENDER, Ledger, Loss, read_mailbox
+from ledger import GONE, SENDER, Ledger, Loss, read_mailbox
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 POINTS = sorted({name for path in SOURCE.rglob("*.c")
                  for name in re.findall(r'FAILPOINT\("([^"]+)"\)', path.read_text())})
-# What this load does not reach; unit tests kill there.
-UNREACHED = {}
+# What this load does not reach, and why; unit tests kill there.
+UNREACHED = {"store.outbox.after_commit": "no delivery causes anything outside its account yet"}
 INBOXES = [f"{n}@{server.DOMAIN}" for n in ("ann", "ben")]
 IMAP_USER = f"cleo@{server.DOMAIN}"
-REACHED_WITHIN = 20  # seconds
+REACHED_WITHIN = 30  # seconds; some places are passed once in five
+PAUSE = 0.01  # seconds between two messages of a client
 
 
 class Site:
@@ -42,7 +43,7 @@ class Site:
                      lambda: smtplib.SMTP("127.0.0.1", self.srv.smtp, "client.test", timeout=30),
                      f"{self.lives}-{i}",
                      lambda rng: (SENDER, rng.sample(INBOXES, rng.randint(1, 2)), False),
-                     self.lives * 10 + i)
+                     self.lives * 10 + i, PAUSE)
         load.add(client)
         load.add(self.turn_clock)
         return load
@@ -61,13 +62,22 @@ class Site:
         left = self.srv.wait_queue_empty()
         if left:
             raise Loss(f"the queue does not become empty: {left}")
-        for user, boxes in [(u, ["INBOX"]) for u in INBOXES] + \
-                [(IMAP_USER, [client.WORK, client.KEPT])]:
+        for user in INBOXES:
             c = self.srv.imap(user)
-            found = [row for box in boxes for row in read_mailbox(c, box)]
-            c.logout()
+            found = read_mailbox(c, "INBOX")
             self.ledger.check(user, found)
-            self.ledger.settle(user, found, PROMISED)
+            self.clear(c, user, found, "INBOX")
+        c = self.srv.imap(IMAP_USER)
+        self.clear(c, IMAP_USER, client.check(c), client.WORK, client.KEPT)
+
+    def clear(self, c, user, found, *boxes):
+        """Empties what was checked: the next check is about the next kill."""
+        for box in boxes:
+            c.select(box)
+            c.store("1:*", "+FLAGS.SILENT", "(\\Deleted)")
+            c.expunge()
+        self.ledger.settle(user, found, GONE)
+        c.logout()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +88,6 @@ def site():
     yield s
     if s.srv.process.poll() is None:
         s.srv.kill()
-    import shutil
     shutil.rmtree(room)
 
 

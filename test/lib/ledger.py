@@ -45,7 +45,7 @@ def read_mailbox(c, mailbox):
             continue
         uid = int(re.search(rb"UID (\d+)", part[0])[1])
         head, _, body = part[1].partition(b"\r\n\r\n")
-        field = {name.lower(): re.search(rb"(?mi)^%b: *(.*(?:\r\n[ \t].*)*)" % name, head)
+        field = {name.lower(): re.search(rb"(?mi)^%b: *([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)" % name, head)
                  for name in (b"X-Test", b"X-Digest", b"Received")}
         ident = field[b"x-test"][1].strip().decode() if field[b"x-test"] else "?"
         trace = re.search(rb"\bid (\w+)", field[b"received"][1]) if field[b"received"] else None

@@ -7,7 +7,6 @@ is drawn from POWERCUT_SEED, apart from the moment as the scheduler makes it.
 The suite must bite: with any one sync taken out of the server it has to find a loss soon.
 """
 import collections
-import hashlib
 import imaplib
 import os
 import random
@@ -21,6 +20,7 @@ from pathlib import Path
 import pytest
 
 import server
+from ledger import GONE, LARGE, PERHAPS, PROMISED, SENDER, SMALL, Ledger, Loss, message, read_mailbox
 from powercut import Disk
 
 ROUNDS = int(os.environ.get("POWERCUT_ROUNDS", "50"))
@@ -30,56 +30,6 @@ BITE_WITHIN = 40  # cuts
 LIVES = 10  # of one disk, then a new one is taken
 USERS = [f"{name}@{server.DOMAIN}" for name in ("ann", "ben", "cleo", "dan")]
 SENDERS = 8
-LARGE = 160 * 1024  # a blob: more than store.inline
-
-imaplib._MAXLINE = 64 * 1024 * 1024
-
-
-class Loss(Exception):
-    """A promise was broken."""
-
-
-def digest(body):
-    return hashlib.sha256(body).hexdigest()[:24]
-
-
-def message(ident, rng, large):
-    line = b"%032x the quick brown fox jumps over the lazy dog\r\n"
-    lines = LARGE // 77 + rng.randrange(64) if large else rng.randrange(4, 60)
-    body = b"".join(line % rng.getrandbits(128) for _ in range(lines))
-    head = (f"From: <load@elsewhere.test>\r\nTo: <someone@{server.DOMAIN}>\r\nSubject: load\r\n"
-            f"Message-ID: <{ident}@elsewhere.test>\r\nX-Test: {ident}\r\n"
-            f"X-Digest: {digest(body)}\r\n\r\n")
-    return head.encode() + body
-
-
-class Ledger:
-    """What clients attempted, and what they were promised."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.copies = {}  # (id, user) -> "promised", "perhaps", "gone", "perhaps gone"
-        self.accounts = {}  # address -> the same
-        self.counts = collections.Counter()
-        self.power_fails = False
-
-    def note(self, ident, users, state):
-        with self.lock:
-            for u in users:
-                self.copies[ident, u] = state
-
-    def check(self, user, found):
-        for (ident, u), state in self.copies.items():
-            n = found.get(ident, 0) if u == user else None
-            if n is None:
-                continue
-            least, most = {"promised": (1, 1), "perhaps": (0, 1), "gone": (0, 0),
-                           "perhaps gone": (0, 1)}[state]
-            if not least <= n <= most:
-                raise Loss(f"{ident} for {user}: {state}, but there are {n}")
-        unknown = found.keys() - {i for i, u in self.copies if u == user}
-        if unknown:
-            raise Loss(f"{user} has what nobody sent: {unknown}")
 
 
 def smtp_sender(srv, ledger, name, rng, stop):
@@ -90,15 +40,15 @@ def smtp_sender(srv, ledger, name, rng, stop):
                 n += 1
                 ident = f"{name}-{n}"
                 users = rng.sample(USERS, 2 if rng.random() < 0.25 else 1)
-                large = rng.random() < 0.08
-                data = message(ident, rng, large)
-                ledger.note(ident, users, "perhaps")
-                refused = c.sendmail("load@elsewhere.test", users, data)
-                ledger.note(ident, [u for u in users if u not in refused], "promised")
-                ledger.counts["large" if large else "small"] += 1
+                size = LARGE if rng.random() < 0.08 else SMALL
+                data = message(ident, rng, size)
+                ledger.note(ident, users, PERHAPS)
+                refused = c.sendmail(SENDER, users, data)
+                ledger.note(ident, [u for u in users if u not in refused], PROMISED)
+                ledger.counts["large" if size == LARGE else "small"] += 1
                 ledger.counts["queued" if len(users) > 1 else "direct"] += 1
     except (OSError, smtplib.SMTPException):
-        if not ledger.power_fails:
+        if not ledger.counts["power fails"]:
             ledger.counts["broken off early"] += 1
 
 
@@ -109,45 +59,28 @@ def imap_appender(srv, ledger, name, rng, stop):
         while not stop.is_set():
             n += 1
             ident = f"{name}-{n}"
-            data = message(ident, rng, rng.random() < 0.1)
-            ledger.note(ident, USERS[:1], "perhaps")
+            data = message(ident, rng, LARGE if rng.random() < 0.1 else SMALL)
+            ledger.note(ident, USERS[:1], PERHAPS)
             if c.append("INBOX", "(\\Seen)", None, data)[0] == "OK":
-                ledger.note(ident, USERS[:1], "promised")
+                ledger.note(ident, USERS[:1], PROMISED)
                 ledger.counts["appended"] += 1
     except (OSError, imaplib.IMAP4.error):
         pass
 
 
-def account_maker(srv, ledger, name, stop):
+def account_maker(srv, ledger, accounts, name, stop):
     n = 0
     try:
         while not stop.is_set():
             n += 1
             address = f"{name}-{n}@{server.DOMAIN}"
-            ledger.accounts[address] = "perhaps"
+            accounts[address] = PERHAPS
             srv.ask("account add", address=address, password=server.PASSWORD)
-            ledger.accounts[address] = "promised"
+            accounts[address] = PROMISED
             ledger.counts["accounts"] += 1
             time.sleep(0.1)
     except (OSError, ValueError, IndexError):
         pass
-
-
-def fetch(srv, user):
-    """id -> number of copies, all of them whole."""
-    c = srv.imap(user)
-    c.select("INBOX")
-    found = collections.Counter()
-    for part in c.fetch("1:*", "(BODY.PEEK[])")[1]:
-        if not isinstance(part, tuple):
-            continue
-        head, _, body = part[1].partition(b"\r\n\r\n")
-        fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n") if b": " in line)
-        ident = fields.get(b"X-Test", b"?").decode()
-        found[ident] += 1
-        if fields.get(b"X-Digest", b"").decode() != digest(body):
-            raise Loss(f"{ident} for {user} is damaged")
-    return c, found
 
 
 class Run:
@@ -177,7 +110,7 @@ class Run:
     def new_disk(self):
         shutil.rmtree(self.disk.data, ignore_errors=True)
         shutil.copytree(self.template, self.disk.data)
-        self.ledger = Ledger()
+        self.ledger, self.accounts = Ledger(), {}
 
     def start(self):
         self.disk.begin()
@@ -198,13 +131,14 @@ class Run:
         if left:
             raise Loss(f"the queue does not become empty: {left}")
         for user in USERS:
-            c, found = fetch(self.srv, user)
+            c = self.srv.imap(user)
+            found = read_mailbox(c, "INBOX")
             self.ledger.check(user, found)
             self.settle(c, user, found)
             c.logout()
         here = {row["address"] for row in self.srv.ask("account list")}
-        for address, state in self.ledger.accounts.items():
-            if state == "promised" and address not in here:
+        for address, state in self.accounts.items():
+            if state == PROMISED and address not in here:
                 raise Loss(f"account {address} is gone")
             if address in here:
                 self.srv.imap(address).logout()
@@ -212,13 +146,7 @@ class Run:
     def settle(self, c, user, found):
         """What is there now stays; from time to time it is expunged, and then it stays away."""
         expunge = self.rng.random() < 0.3
-        for key in [k for k in self.ledger.copies if k[1] == user]:
-            if key[0] not in found:
-                del self.ledger.copies[key]  # it cannot come any more
-            elif expunge:
-                self.ledger.copies[key] = "gone"
-            else:
-                self.ledger.copies[key] = "promised"
+        self.ledger.settle(user, found, GONE if expunge else PROMISED)
         if expunge and found:
             c.store("1:*", "+FLAGS.SILENT", "(\\Deleted)")
             typ, data = c.expunge()
@@ -228,7 +156,6 @@ class Run:
 
     def load_and_cut(self):
         stop = threading.Event()
-        self.ledger.power_fails = False
         name = f"{self.cuts:04d}"
         threads = [threading.Thread(target=smtp_sender, args=(
             self.srv, self.ledger, f"{name}-{i}", random.Random(self.rng.random()), stop))
@@ -236,14 +163,14 @@ class Run:
         threads.append(threading.Thread(target=imap_appender, args=(
             self.srv, self.ledger, f"{name}-a", random.Random(self.rng.random()), stop)))
         threads.append(threading.Thread(target=account_maker, args=(
-            self.srv, self.ledger, f"new{name}", stop)))
+            self.srv, self.ledger, self.accounts, f"new{name}", stop)))
         for t in threads:
             t.start()
         time.sleep(self.rng.uniform(0.15, 0.9))
         if self.rng.random() < 0.1:  # now and then the server is idle when the power fails
             stop.set()
             time.sleep(0.2)
-        self.ledger.power_fails = True
+        self.ledger.counts["power fails"] = 1
         self.srv.kill()
         stop.set()
         for t in threads:
