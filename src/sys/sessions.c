@@ -408,19 +408,33 @@ static void open_session(struct sess_table *t, struct channel *front, struct cha
 	buf_init(&x->starttls_reply, CHANNEL_MAX);
 	if (x->s.ops->open)
 		x->s.ops->open(&x->s);
+	/* A front that was started again counts its sessions from 1, and the end of the old one's
+	 * channel may not have been seen yet: what it left behind gives way.  A number that FRONT
+	 * itself has in use is a breach of the contract; the first one stays. */
 	pthread_mutex_lock(&t->lock);
-	bool taken = idmap_get(t->sessions, m->id) != NULL;
+	struct session *old = idmap_get(t->sessions, m->id);
+	bool taken = old && old->front == front;
+	bool mine = old && !taken && leave_map(old);
 	if (!taken)
 		idmap_put(t->sessions, m->id, x);
 	pthread_mutex_unlock(&t->lock);
-	if (taken) /* front broke the contract; the first one stays */
+	if (mine)
+		dispose(old);
+	if (taken)
 		session_free(x);
 }
 
-static void close_session(struct sess_table *t, uint64_t id)
+/* Under the lock: the session ID of FRONT; nobody speaks for the sessions of another channel. */
+static struct session *find(struct sess_table *t, const struct channel *front, uint64_t id)
+{
+	struct session *x = id ? idmap_get(t->sessions, id) : NULL;
+	return x && x->front == front ? x : NULL;
+}
+
+static void close_session(struct sess_table *t, const struct channel *front, uint64_t id)
 {
 	pthread_mutex_lock(&t->lock);
-	struct session *x = id ? idmap_get(t->sessions, id) : NULL;
+	struct session *x = find(t, front, id);
 	bool mine = x && leave_map(x);
 	pthread_mutex_unlock(&t->lock);
 	if (mine)
@@ -477,7 +491,7 @@ static bool accept_frame(struct session *x, struct pending *p, uint32_t epoch)
 	return true;
 }
 
-static void queue_frame(struct sess_table *t, struct channel_msg *m)
+static void queue_frame(struct sess_table *t, const struct channel *front, struct channel_msg *m)
 {
 	uint32_t epoch;
 	struct pending *p = parse_frame(m, &epoch);
@@ -485,7 +499,7 @@ static void queue_frame(struct sess_table *t, struct channel_msg *m)
 		return;
 	bool start = false, flood = false;
 	pthread_mutex_lock(&t->lock);
-	struct session *x = m->id ? idmap_get(t->sessions, m->id) : NULL;
+	struct session *x = find(t, front, m->id);
 	if (x && x->pending >= PENDING_MAX)
 		flood = true;
 	else if (x && accept_frame(x, p, epoch))
@@ -495,7 +509,7 @@ static void queue_frame(struct sess_table *t, struct channel_msg *m)
 	pthread_mutex_unlock(&t->lock);
 	free(p);
 	if (flood) /* only a front gone bad does that: it loses the session */
-		close_session(t, m->id);
+		close_session(t, front, m->id);
 	else if (start)
 		start_job(x);
 }
@@ -505,9 +519,9 @@ void sess_table_message(struct sess_table *t, struct channel *front, struct chan
 	if (m->type == SESS_OPEN)
 		open_session(t, front, m);
 	else if (m->type == SESS_CLOSED)
-		close_session(t, m->id);
+		close_session(t, front, m->id);
 	else
-		queue_frame(t, m);
+		queue_frame(t, front, m);
 }
 
 void sess_wake(struct sess_table *t, uint64_t id)

@@ -386,6 +386,44 @@ static void test_front_dies(void **state)
 	finish(50);
 }
 
+/* A front that was started again counts from 1 as the old one did, and may be heard before the end
+ * of the old one's channel is: what the old one left must not answer for the new peer. */
+static void test_front_again(void **state)
+{
+	int fds[2];
+	start(100);
+	say_open(1);
+	hold(1, 1); /* and a job of the old session is under way */
+	say_open(2);
+	say_input(2, 0, "x");
+	expect(SESS_OUTPUT, 2, "x");
+	expect_park(2);
+
+	assert_int_equal(channel_pair(fds), 0);
+	int old = env.front;
+	struct channel *again = channel_open(env.loop, fds[1], on_message, on_front_gone, NULL);
+	env.front = fds[0];
+	records = cursor_of(SPAN_NULL);
+	say_open(1);
+	say_open(2);
+	for (uint64_t id = 1; id <= 2; id++) {
+		say_input(id, 0, "new");
+		expect(SESS_OUTPUT, id, "new");
+		expect_park(id);
+	}
+	/* Nor does the old channel reach the new sessions. */
+	assert_int_equal(channel_send_fd(old, SESS_CLOSED, 2, SPAN("x"), -1), 0);
+	close(old);
+	usleep(2000);
+	say_input(2, 0, "still");
+	expect(SESS_OUTPUT, 2, "still");
+	expect_park(2);
+	assert_int_equal(sess_table_count(env.table), 2);
+	atomic_store(&env.gate, 1);
+	finish(4);
+	channel_unref(again);
+}
+
 static void test_payloads(void **state)
 {
 	struct buf b = BUF_INIT(1000);
@@ -419,7 +457,8 @@ int main(void)
 		cmocka_unit_test(test_dialogue),   cmocka_unit_test(test_serial_and_wake),
 		cmocka_unit_test(test_drain),	   cmocka_unit_test(test_starttls),
 		cmocka_unit_test(test_busy),	   cmocka_unit_test(test_queue_limit),
-		cmocka_unit_test(test_front_dies), cmocka_unit_test(test_payloads),
+		cmocka_unit_test(test_front_dies), cmocka_unit_test(test_front_again),
+		cmocka_unit_test(test_payloads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
