@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -116,12 +117,13 @@ static const int common_calls[] = {
 	CALL(rt_sigreturn), CALL(rt_sigtimedwait), CALL(sigaltstack), CALL(exit), CALL(exit_group)
 };
 
-static const int out_calls[] = {
-	CALL(socket),	      CALL(connect),	     CALL(bind),
-	CALL(select),	      CALL(pselect6),	     CALL(recvmmsg),
-	CALL(sendmmsg),	      CALL(pipe2),	     CALL(pipe),
-	CALL(timerfd_create), CALL(timerfd_settime), CALL(timerfd_gettime)
-};
+static const int out_calls[] = { CALL(connect),		CALL(bind),	    CALL(select),
+				 CALL(pselect6),	CALL(recvmmsg),	    CALL(sendmmsg),
+				 CALL(pipe2),		CALL(pipe),	    CALL(timerfd_create),
+				 CALL(timerfd_settime), CALL(timerfd_gettime) };
+/* What strangers are reached by.  Landlock lets every local socket be connected to: with AF_UNIX,
+ * out could speak to the admin socket where all roles have one uid. */
+static const int out_families[] = { AF_INET, AF_INET6 };
 
 /* Landlock says where. */
 static const int keys_calls[] = { CALL(openat),	   CALL(newfstatat), CALL(unlink),
@@ -170,6 +172,9 @@ static int enter_seccomp(enum sandbox_profile profile, struct err_info *info)
 	int r = allow_list(f, common_calls, ARRAY_LEN(common_calls));
 	if (r == 0 && profile == SANDBOX_OUT)
 		r = allow_list(f, out_calls, ARRAY_LEN(out_calls));
+	for (size_t i = 0; r == 0 && profile == SANDBOX_OUT && i < ARRAY_LEN(out_families); i++)
+		r = seccomp_rule_add(f, SCMP_ACT_ALLOW, CALL(socket), 1,
+				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)out_families[i]));
 	if (r == 0 && profile == SANDBOX_KEYS)
 		r = allow_list(f, keys_calls, ARRAY_LEN(keys_calls));
 	if (r == 0)
@@ -207,6 +212,10 @@ int sandbox_enter(enum sandbox_profile profile, const char *writable, struct err
 	if (profile == SANDBOX_NONE)
 		return 0;
 	load_before();
+	/* Where all roles have one uid, another one (core, which is not confined) could otherwise
+	 * read this one's memory: the private keys. */
+	if (prctl(PR_SET_DUMPABLE, 0) != 0)
+		return err_set(info, ERR_UNSUPPORTED, "dumpable: %s", strerror(errno));
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return err_set(info, ERR_UNSUPPORTED, "no_new_privs: %s", strerror(errno));
 	/* Whatever the kernel lacks, the other half is still worth having. */
