@@ -11,21 +11,6 @@
 
 /* ------------------------------------------------------------------ bodies */
 
-static int copy_to_spool(int from, uint64_t size, int to)
-{
-	_cleanup_(freep) char *piece = xmalloc(256 * 1024);
-	for (uint64_t at = 0; at < size;) {
-		size_t n = (size_t)MIN(size - at, (uint64_t)256 * 1024);
-		int r = file_pread_all(from, piece, n, at);
-		if (r >= 0)
-			r = file_write_all(to, span_of(piece, n));
-		if (r < 0)
-			return r;
-		at += n;
-	}
-	return 0;
-}
-
 /* Q1: the bytes, synced and named, with their directory, before any row speaks of them. */
 static int place_blob(struct queue *q, struct insert *in)
 {
@@ -43,7 +28,7 @@ static int place_blob(struct queue *q, struct insert *in)
 		if (fd < 0)
 			return fd;
 		r = m->body.p ? file_write_all(fd, m->body)
-			      : copy_to_spool(m->spool_fd, in->size, fd);
+			      : file_copy_all(m->spool_fd, 0, in->size, fd);
 		if (r >= 0)
 			r = file_spool_link(fd, path);
 	}

@@ -11,6 +11,8 @@
 #include "base/arena.h"
 #include "base/failpoint.h"
 
+#define COPY_PIECE ((size_t)256 * 1024)
+
 /* What a failed read or write means: only a full disk heals by itself. */
 static int io_err(int e)
 {
@@ -154,6 +156,39 @@ int file_pread_all(int fd, void *p, size_t n, uint64_t offset)
 		to += got;
 		n -= (size_t)got;
 		offset += (uint64_t)got;
+	}
+	return 0;
+}
+
+static int copy_by_hand(int from, uint64_t offset, uint64_t n, int to)
+{
+	_cleanup_(freep) char *piece = xmalloc(COPY_PIECE);
+	int r = 0;
+	while (n && r == 0) {
+		size_t now = (size_t)MIN(n, (uint64_t)COPY_PIECE);
+		r = file_pread_all(from, piece, now, offset);
+		if (r == 0)
+			r = file_write_all(to, span_of(piece, now));
+		offset += now;
+		n -= now;
+	}
+	return r;
+}
+
+int file_copy_all(int from, uint64_t offset, uint64_t n, int to)
+{
+	while (n) {
+		off_t at = (off_t)offset;
+		ssize_t got = copy_file_range(from, &at, to, NULL, MIN(n, (uint64_t)1 << 30), 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && io_err(errno) == ERR_FULL)
+			return ERR_FULL;
+		/* Not every file system can, and some say "nothing more" instead. */
+		if (got <= 0)
+			return copy_by_hand(from, offset, n, to);
+		offset += (uint64_t)got;
+		n -= (uint64_t)got;
 	}
 	return 0;
 }

@@ -16,6 +16,8 @@ int file_pwrite_all(int fd, span data, uint64_t offset);
 int file_read(const char *path, size_t max, struct buf *b);
 /* Exactly N bytes at OFFSET into P. */
 int file_pread_all(int fd, void *p, size_t n, uint64_t offset);
+/* Exactly N bytes of FROM at OFFSET to where TO stands.  ERR_FULL, ERR_IO, ERR_CORRUPT: FROM is shorter. */
+int file_copy_all(int from, uint64_t offset, uint64_t n, int to);
 /* Durable replacement: temporary file in the same directory, sync, rename, directory sync. */
 int file_replace(const char *path, span data, unsigned mode);
 int file_remove(const char *path); /* unlink; absent is fine; not synced */
