@@ -127,9 +127,11 @@ static int prepare(struct account *a, struct prepared *p, const struct store_mes
 	return bytes.n > a->s->inline_max ? place_blob(a, p, bytes) : 0;
 }
 
-static void unprepare(struct account *a, struct prepared *p, bool committed)
+static void unprepare(struct account *a, struct prepared *p, int result)
 {
-	if (p->linked && (!committed || p->duplicate)) {
+	/* After a failed sync the row may be there when the account is next opened: a delivery that
+	 * is repeated finds its key and relies on the blob.  The sweep decides. */
+	if (p->linked && (result ? result != ERR_SYNC : p->duplicate)) {
 		_cleanup_(freep) char *path = body_blob_path(a, p->row.body);
 		file_remove(path);
 	}
@@ -183,6 +185,15 @@ static int insert_one(struct db_tx *tx, struct append *c, struct mbox *m, struct
 	return r;
 }
 
+static int check_quota(struct db_tx *tx, const struct store_message *m)
+{
+	int64_t held = 0;
+	if (!m->quota)
+		return 0;
+	int r = db_get_i64(tx, &held, "SELECT ifnull(sum(bytes), 0) FROM mailbox", "");
+	return r < 0 ? r : (uint64_t)held >= m->quota ? ERR_QUOTA : 0;
+}
+
 static int insert_outbox(struct db_tx *tx, const struct store_message *m)
 {
 	int r = 0;
@@ -218,6 +229,8 @@ static int append_tx(struct db_tx *tx, void *arg)
 		if (known)
 			continue;
 		int r = c->n_new == 0 ? find_mailbox(tx, c, &m) : 0;
+		if (!r)
+			r = check_quota(tx, p->m);
 		if (r)
 			return r;
 		m.modseq += c->n_new++ == 0; /* S3: one for all that a commit appends */
@@ -258,7 +271,7 @@ static int append(struct account *a, span mailbox, bool create, const struct sto
 	for (size_t i = 0; i < c.n; i++) {
 		if (!r && ret_uids)
 			ret_uids[i].v = c.p[i].row.uid;
-		unprepare(a, &c.p[i], r == 0);
+		unprepare(a, &c.p[i], r);
 	}
 	if (!r && ret_uidvalidity)
 		*ret_uidvalidity = c.uidvalidity;

@@ -100,11 +100,12 @@ struct store_message { /* what is appended */
 	uint8_t delivery_key[16]; /* all zero: none (S4) */
 	struct id trace;      /* the transaction that brought it */
 	bool opaque;          /* poison: do not parse; one opaque part */
+	uint64_t quota;       /* ERR_QUOTA if the account holds as many bytes already; 0: none */
 	const struct store_outbox *outbox; /* what this delivery causes elsewhere (S6); with a known delivery key: nothing */
 	size_t n_outbox;
 };
-/* Appends to mailbox NAME (created if CREATE and missing).  ERR_NOENT, ERR_FULL, ERR_SYNC (quota is the
- * caller's to ask: account_usage).  Success is
+/* Appends to mailbox NAME (created if CREATE and missing).  ERR_NOENT, ERR_FULL, ERR_SYNC, ERR_QUOTA
+ * (asked within the commit: what arrives together passes it by one message at most).  Success is
  * durable.  Everything that is parsed (envelope, structure) is prepared before the commit begins. */
 int store_append(struct account *a, span mailbox, bool create, const struct store_message *m, struct imap_uid *ret_uid,
 		 uint32_t *ret_uidvalidity) _must_check_;
