@@ -412,7 +412,7 @@ static int prepare(struct delivery *d)
 	struct relay_send s = { .sender = l->sender,
 				.envid = l->envid,
 				.size = l->size,
-				.smtputf8 = l->smtputf8,
+				.smtputf8 = relay_needs_smtputf8(l),
 				.body_8bit = l->body_8bit,
 				.ret_full = l->ret_full,
 				.rcpts = rcpts };

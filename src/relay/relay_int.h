@@ -67,6 +67,8 @@ int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bo
 /* --- verdict.c: from replies to results.  Pure. --- */
 void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 		   struct queue_result *ret);
+/* Needs the message or one of its recipients SMTPUTF8? */
+bool relay_needs_smtputf8(const struct queue_lease *l);
 /* Can the message go to such a peer at all?  False: REASON says why not. */
 bool relay_suits(const struct relay_opened *peer, const struct queue_lease *l,
 		 struct relay_reason *reason);

@@ -78,12 +78,29 @@ void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 	memcpy(ret->status, status, MIN(strlen(status) + 1, sizeof ret->status));
 }
 
+static bool ascii(span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] & 0x80)
+			return false;
+	return true;
+}
+
+bool relay_needs_smtputf8(const struct queue_lease *l)
+{
+	bool plain = !l->smtputf8;
+
+	for (size_t i = 0; plain && i < l->n_rcpts; i++)
+		plain = ascii(l->rcpts[i].address);
+	return !plain;
+}
+
 /* An 8-bit body to a peer without 8BITMIME goes out as it is: re-encoding would break signatures,
  * and peers that cut the eighth bit are gone. */
 bool relay_suits(const struct relay_opened *peer, const struct queue_lease *l,
 		 struct relay_reason *reason)
 {
-	if (l->smtputf8 && !(peer->extensions & RELAY_EXT_SMTPUTF8)) {
+	if (relay_needs_smtputf8(l) && !(peer->extensions & RELAY_EXT_SMTPUTF8)) {
 		*reason = (struct relay_reason){
 			"5.6.7",
 			SPAN("the message needs SMTPUTF8, which the peer does not offer")
