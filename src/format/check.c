@@ -139,6 +139,7 @@ static void note_msgid(span value, struct message_facts *f)
 /* The length picks the few names a field can be: most fields cost one comparison or none. */
 static void note_field(const struct header_field *h, struct message_facts *f)
 {
+	f->fields++;
 	switch (h->name.n) {
 	case 2:
 		f->to_cc_bcc += span_ieq_str(h->name, "to") || span_ieq_str(h->name, "cc");

@@ -17,6 +17,7 @@ enum { /* defects */
 struct message_facts {
 	unsigned defects;
 	size_t header_size;  /* incl. the empty line */
+	unsigned fields;     /* of any name; 0: the message begins with its body */
 	unsigned from, sender, date, message_id, received, to_cc_bcc, delivered_to; /* counts */
 	span from_value;     /* raw value of the first From */
 	span message_id_value; /* "<...>" of the first Message-ID, or empty */

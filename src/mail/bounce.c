@@ -8,6 +8,7 @@
 
 #define DSN_FULL_MAX (64u * 1024) /* larger originals come back as their header only */
 #define DSN_MAX	     (1024u * 1024)
+#define DSN_RCPT_MAX (32u * 1024) /* of that, more for each recipient: answers may be long */
 
 struct settle {
 	struct core_env *env;
@@ -81,7 +82,7 @@ static void fill_rcpt(struct settle *s, const struct queue_result *r, struct dsn
 /* The report that S's failures owe, as a queue message; false if none is owed or can go anywhere.
  */
 static bool make_report(struct settle *s, struct queue_message_in *ret, struct buf *body,
-			struct id *ret_id)
+			struct id *ret_id, span *ret_message_id)
 {
 	struct dsn_rcpt *list = arena_array(s->mem, struct dsn_rcpt, s->n);
 	_cleanup_(buf_donep) struct buf original = BUF_INIT(DSN_FULL_MAX);
@@ -133,9 +134,12 @@ static bool make_report(struct settle *s, struct queue_message_in *ret, struct b
 				     .full = full,
 				     .utf8 = s->lease->smtputf8 };
 	conf_unref(conf);
-	buf_init(body, DSN_MAX);
-	if (dsn_compose(body, &report) < 0)
+	*ret_message_id = report.message_id;
+	buf_init(body, DSN_MAX + n * DSN_RCPT_MAX);
+	if (dsn_compose(body, &report) < 0) {
+		mail_step(s->events, "bounce.too_large", "to", s->lease->sender);
 		return false;
+	}
 	*ret = (struct queue_message_in){ .id = *ret_id,
 					  .sender = SPAN_NULL,
 					  .body = buf_span(body),
@@ -155,7 +159,7 @@ static void note(struct settle *s, bool reported, const struct id *dsn_id)
 					    [OUTCOME_FAILED] = "rcpt.failed",
 					    [OUTCOME_DEFERRED] = "rcpt.deferred",
 					    [OUTCOME_RELEASED] = "rcpt.released" };
-	span keys[64];
+	span *keys = arena_array(s->mem, span, s->n);
 	size_t n_keys = 0;
 	char id[ID_TEXT];
 
@@ -177,30 +181,29 @@ static void note(struct settle *s, bool reported, const struct id *dsn_id)
 			count_add(COUNT_DELIVERED_REMOTE, 1);
 		if (r->outcome == OUTCOME_DEFERRED)
 			count_add(COUNT_DEFERRED, 1);
-		if (n_keys < ARRAY_LEN(keys))
-			keys[n_keys++] = rcpt->address;
+		keys[n_keys++] = rcpt->address;
 	}
 	if (reported) {
 		id_format(dsn_id, id);
 		mail_step(s->events, "bounce.queued", "id", span_str(id));
 		count_add(COUNT_BOUNCED, 1);
 	}
-	events_append(s->env->events, &s->lease->id, s->events, keys, n_keys);
+	mail_timeline(s->env, &s->lease->id, s->events, keys, n_keys);
 }
 
 /* The report's own journey begins where the failed one ends. */
-static void note_report(struct settle *s, const struct id *dsn_id)
+static void note_report(struct settle *s, const struct id *dsn_id, span message_id)
 {
 	struct event_list l;
 	char id[ID_TEXT];
-	span key = s->lease->sender;
+	span keys[] = { s->lease->sender, message_id };
 
 	event_list_init(&l, s->mem);
 	id_format(&s->lease->id, id);
 	struct event *e = event_note(&l, "bounce.created");
 	event_str(e, "for", id, s->mem);
-	event_span(e, "to", key, s->mem);
-	events_append(s->env->events, dsn_id, &l, &key, 1);
+	event_span(e, "to", s->lease->sender, s->mem);
+	events_append(s->env->events, dsn_id, &l, keys, ARRAY_LEN(keys));
 }
 
 int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_result *results,
@@ -215,16 +218,21 @@ int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_
 			    .events = events };
 	struct queue_message_in report;
 	struct id dsn_id = { 0 };
+	span message_id = SPAN_NULL;
 	bool reported;
 	int e;
 
 	expire(&s);
-	reported = make_report(&s, &report, &body, &dsn_id);
+	reported = make_report(&s, &report, &body, &dsn_id, &message_id);
 	e = queue_settle(env->queue, l, results, n, reported ? &report : NULL, s.mem);
-	if (e < 0)
+	if (e == ERR_NOENT || e == ERR_INVAL)
 		return e;
+	/* What the queue could not write yet it keeps and writes later: it happened all the same.
+	 */
+	if (e < 0)
+		mail_step(events, "queue.settle_waits", "why", span_str(err_text(e)));
 	note(&s, reported, &dsn_id);
 	if (reported)
-		note_report(&s, &dsn_id);
-	return 0;
+		note_report(&s, &dsn_id, message_id);
+	return e;
 }

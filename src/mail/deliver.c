@@ -18,6 +18,7 @@ struct delivery {
 	struct event_list *events;
 	struct buf head; /* the whole message when it is small, else its beginning */
 	size_t inline_max;
+	bool opaque; /* poison */
 };
 
 static void result_set(struct queue_result *r, enum rcpt_outcome outcome, const char *status,
@@ -26,6 +27,13 @@ static void result_set(struct queue_result *r, enum rcpt_outcome outcome, const 
 	r->outcome = outcome;
 	snprintf(r->status, sizeof r->status, "%s", status);
 	r->reply = reply;
+}
+
+static void result_of_verdict(struct delivery *d, struct queue_result *r, struct mail_verdict v)
+{
+	result_set(
+		r, v.code < 500 ? OUTCOME_DEFERRED : OUTCOME_FAILED, v.enhanced,
+		span_str(arena_printf(d->mem, "%u %s %.*s", v.code, v.enhanced, SPAN_FMT(v.text))));
 }
 
 /* Trace fields and message as one file, for a body that is not kept in memory. */
@@ -51,13 +59,14 @@ static int spool_copy(struct delivery *d, span first, uint64_t *ret_size)
 }
 
 static int append(struct delivery *d, struct account *a, const struct queue_rcpt *rcpt,
-		  struct imap_uid *ret_uid)
+		  uint64_t quota, struct imap_uid *ret_uid)
 {
 	_cleanup_(buf_donep) struct buf first = BUF_INIT(2048), whole = BUF_INIT(0);
 	_cleanup_(close_fdp) int fd = -1;
-	struct store_message m = { .spool_fd = -1, .trace = d->lease->id };
+	struct store_message m = {
+		.spool_fd = -1, .trace = d->lease->id, .opaque = d->opaque, .quota = quota
+	};
 	uint32_t validity;
-	int e, slot;
 
 	memcpy(m.delivery_key, rcpt->key, sizeof m.delivery_key);
 	trace_delivery_put(&first, d->lease->sender, rcpt->address);
@@ -73,10 +82,73 @@ static int append(struct delivery *d, struct account *a, const struct queue_rcpt
 		m.bytes = buf_span(&whole);
 		m.size = whole.n;
 	}
-	m.opaque = poison_enter(d->env->poison, POISON_DELIVER, buf_span(&d->head), &slot);
-	e = store_append(a, SPAN("INBOX"), true, &m, ret_uid, &validity);
-	poison_leave(d->env->poison, slot);
-	return e;
+	return store_append(a, SPAN("INBOX"), true, &m, ret_uid, &validity);
+}
+
+static int accept_again(struct delivery *d, const struct queue_rcpt *rcpt,
+			const struct queue_rcpt_in *to, size_t n)
+{
+	const struct queue_lease *l = d->lease;
+	_cleanup_(buf_donep) struct buf once = BUF_INIT(64);
+	_cleanup_(close_fdp) int fd = -1;
+	struct queue_message_in m = { .id = l->id,
+				      .sender = l->sender,
+				      .spool_fd = -1,
+				      .size = l->size,
+				      .smtputf8 = l->smtputf8,
+				      .body_8bit = l->body_8bit,
+				      .is_dsn = l->is_dsn,
+				      .ret_full = l->ret_full,
+				      .envid = l->envid,
+				      .rcpts = to,
+				      .n_rcpts = n };
+
+	buf_put_str(&once, "rerouted ");
+	buf_put(&once, rcpt->key, sizeof rcpt->key);
+	m.once = buf_span(&once);
+	if (l->size > d->inline_max) {
+		fd = spool_copy(d, SPAN_NULL, &m.size);
+		if (fd < 0)
+			return STEAL_FD(&fd);
+		m.spool_fd = fd;
+	} else {
+		m.body = buf_span(&d->head);
+	}
+	return queue_accept(d->env->queue, &m);
+}
+
+/* What RCPT was an account's address when the message was accepted, but is no longer: the message
+ * goes where it leads now.  The delivery key makes that happen once, whatever is repeated. */
+static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const struct address *from,
+		    struct queue_result *r)
+{
+	struct mail_route *routes;
+	struct queue_rcpt_in *to;
+	struct event *ev;
+	size_t n, k = 0;
+	int e;
+
+	mail_route(d->env, from, true, d->mem, &routes, &n);
+	to = arena_array(d->mem, struct queue_rcpt_in, n);
+	for (size_t i = 0; i < n; i++)
+		if (routes[i].kind != MAIL_ROUTE_REFUSED)
+			to[k++] = (struct queue_rcpt_in){ .address = address_text(
+								  &routes[i].address, d->mem),
+							  .route = routes[i].route,
+							  .original = rcpt->original,
+							  .notify = rcpt->notify };
+	e = k ? accept_again(d, rcpt, to, k) : 0;
+	if (!k || e < 0) {
+		result_of_verdict(d, r, k ? verdict_of_error(e) : routes[0].refusal);
+		return;
+	}
+	result_set(r, OUTCOME_DELIVERED, "2.1.5",
+		   SPAN("250 2.1.5 passed on: the address leads elsewhere now"));
+	for (size_t i = 0; i < k; i++) {
+		ev = event_note(d->events, "route.changed");
+		event_span(ev, "from", rcpt->address, d->mem);
+		event_span(ev, "to", to[i].address, d->mem);
+	}
 }
 
 static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struct queue_result *r)
@@ -98,18 +170,16 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 		result_set(r, OUTCOME_FAILED, "5.2.1", SPAN("550 5.2.1 this mailbox is disabled"));
 		return;
 	}
-	if (match.kind == DIRECTORY_ALIAS) {
-		/* The address became an alias while the message waited; an admin can still drop or
-		 * wait. */
-		result_set(r, OUTCOME_DEFERRED, "4.3.5",
-			   SPAN("451 4.3.5 the address has become an alias"));
+	if (match.kind == DIRECTORY_ALIAS || match.kind == DIRECTORY_NOT_LOCAL) {
+		pass_on(d, rcpt, &to, r);
 		return;
 	}
 	if (match.kind != DIRECTORY_ACCOUNT) {
 		result_set(r, OUTCOME_FAILED, "5.1.1", SPAN("550 5.1.1 no such user here"));
 		return;
 	}
-	if (trace_loops(span_sub(buf_span(&d->head), 0, header_size(buf_span(&d->head))),
+	if (!d->opaque &&
+	    trace_loops(span_sub(buf_span(&d->head), 0, header_size(buf_span(&d->head))),
 			rcpt->address)) {
 		count_add(COUNT_LOOPS, 1);
 		result_set(r, OUTCOME_FAILED, "5.4.6",
@@ -118,13 +188,9 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 	}
 	e = account_get(d->env->store, span_str(match.account.id), &a, NULL);
 	if (e == 0)
-		e = append(d, a, rcpt, &uid);
+		e = append(d, a, rcpt, match.account.quota_bytes, &uid);
 	if (e < 0) {
-		struct mail_verdict v = verdict_of_error(e);
-
-		result_set(r, OUTCOME_DEFERRED, v.enhanced,
-			   span_str(arena_printf(d->mem, "%u %s %.*s", v.code, v.enhanced,
-						 SPAN_FMT(v.text))));
+		result_of_verdict(d, r, verdict_of_error(e));
 		return;
 	}
 	result_set(r, OUTCOME_DELIVERED, "2.1.5", SPAN("250 2.1.5 delivered"));
@@ -146,7 +212,7 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 			      .events = &events,
 			      .inline_max = conf->inline_max };
 	struct queue_result *results;
-	int e;
+	int e, slot;
 
 	conf_unref(conf);
 	arena_init(&mem);
@@ -155,6 +221,7 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 	buf_init(&d.head, MAX(d.inline_max, (size_t)HEADER_MAX));
 	e = queue_body_read(env->queue, l, 0, l->size > d.inline_max ? HEADER_MAX : l->size,
 			    &d.head);
+	d.opaque = poison_enter(env->poison, POISON_DELIVER, buf_span(&d.head), &slot);
 	for (size_t i = 0; i < l->n_rcpts; i++) {
 		if (e >= 0) {
 			deliver_one(&d, &l->rcpts[i], &results[i]);
@@ -164,6 +231,7 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 		result_set(&results[i], OUTCOME_DEFERRED, "4.3.0",
 			   SPAN("451 4.3.0 the queued message cannot be read now"));
 	}
+	poison_leave(env->poison, slot);
 	buf_done(&d.head);
 	/* A settle that fails leaves the rows waiting; the delivery keys keep the repetition from
 	 * doubling. */
@@ -171,27 +239,37 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 		queue_release(env->queue, l);
 }
 
+/* False: the account is there but could not be told now. */
+static bool drop_key(struct core_env *env, const struct queue_key *k, struct arena *mem)
+{
+	_cleanup_(account_putp) struct account *a = NULL;
+	struct directory_match m = { 0 };
+	struct address to;
+	int e;
+
+	/* An account that is gone took its keys along. */
+	if (address_parse(k->address, ADDRESS_ALLOW_UTF8, mem, &to) != ADDRESS_OK ||
+	    directory_lookup(env->directory, &to, mem, &m) < 0 ||
+	    (m.kind != DIRECTORY_ACCOUNT && m.kind != DIRECTORY_SUSPENDED))
+		return true;
+	e = account_get(env->store, span_str(m.account.id), &a, NULL);
+	if (e == 0)
+		e = store_key_drop(a, k->key);
+	return e == 0 || e == ERR_NOENT;
+}
+
 void mail_drop_keys(struct core_env *env)
 {
 	_cleanup_(arena_donep) struct arena mem;
 	struct queue_key *keys;
-	size_t n;
+	size_t n, k = 0;
 
 	arena_init(&mem);
 	if (queue_keys_take(env->queue, 1000, &mem, &keys, &n) < 0)
 		return;
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_(account_putp) struct account *a = NULL;
-		struct directory_match m = { 0 };
-		struct address to;
-
-		if (address_parse(keys[i].address, ADDRESS_ALLOW_UTF8, &mem, &to) == ADDRESS_OK &&
-		    directory_lookup(env->directory, &to, &mem, &m) == 0 &&
-		    m.kind == DIRECTORY_ACCOUNT &&
-		    account_get(env->store, span_str(m.account.id), &a, NULL) == 0 &&
-		    store_key_drop(a, keys[i].key) < 0)
-			return;
-	}
-	if (n)
-		(void)queue_key_done(env->queue, keys, n);
+	for (size_t i = 0; i < n; i++) /* one sick account does not keep the others' keys */
+		if (drop_key(env, &keys[i], &mem))
+			keys[k++] = keys[i];
+	if (k)
+		(void)queue_key_done(env->queue, keys, k);
 }

@@ -21,12 +21,20 @@ struct mail_route {
 	struct address address; /* final address after alias expansion */
 	span route;		/* queue route: "local" or "smtp:domain" */
 	char account_id[ACCOUNT_ID_LEN + 1];
+	uint64_t quota_bytes;	     /* LOCAL; 0: none */
 	struct mail_verdict refusal; /* REFUSED */
 };
-/* AUTHENTICATED: may relay.  Expands aliases (depth and count limited, loops cut); results in MEM.
- */
+/* AUTHENTICATED: may relay.  Expands aliases (each once, so circles end; count limited); at least one
+ * route, REFUSED ones only where there is no other.  A target that cannot be looked up now refuses
+ * all of them with 4xx.  Results in MEM. */
 int mail_route(struct core_env *env, const struct address *rcpt, bool authenticated,
 	       struct arena *mem, struct mail_route **ret, size_t *ret_n);
+/* Do both lead to the same delivery? */
+bool mail_route_same(const struct mail_route *a, const struct mail_route *b);
+/* Do ROUTES lead to nothing but one mailbox that is over its quota?  *RET: 452 4.2.2.  (Delivery asks
+ * again, within its commit.) */
+bool mail_route_full(struct core_env *env, const struct mail_route *routes, size_t n,
+		     struct mail_verdict *ret);
 
 /* --- a transaction as SMTP builds it up --- */
 struct mail_rcpt {
@@ -54,21 +62,23 @@ struct mail_transaction {
 	span tls_text; /* "TLSv1.3 TLS_AES_256_GCM_SHA384" */
 	bool submission, authenticated;
 	struct directory_account account; /* authenticated */
-	/* the body: in memory, or a spool file once it passed the inline limit */
+	/* the body: in memory, or its beginning (with the whole header) and the rest in a file */
 	struct buf body;
 	int spool_fd;
 	uint64_t body_size;
 	struct message_scan scan;
+	span message_id; /* the one that was made for it, or empty */
 };
 struct mail_transaction *mail_transaction_new(void);
 void mail_transaction_free(struct mail_transaction *t); /* NULL is fine */
 /* Adds a piece of the body (LANE_SPOOL once it spilled).  ERR_TOOBIG (552 5.3.4), ERR_FULL
  * (452 4.3.1), ERR_IO. */
 int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, uint64_t max_size);
-/* MAIL FROM of an authenticated account: may it use SENDER?  (submission; 5.7.1 naming the address)
- */
+/* MAIL FROM of an authenticated account: may it use SENDER?  (submission; 5.7.1 naming the address,
+ * text in MEM) */
 bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
-			 const struct address *sender, struct mail_verdict *ret);
+			 const struct address *sender, struct arena *mem,
+			 struct mail_verdict *ret);
 /* Takes the whole message: checks (loop, defects, submission rules), trace header, then one
  * account's commit or the queue.  A 2xx verdict means it is on disk.  Writes the timeline record.
  */

@@ -15,10 +15,18 @@ int trace_received_put(struct buf *b, const struct trace_in *in);
 int trace_delivery_put(struct buf *b, span reverse_path, span delivered_to);
 
 /* Submission rules over the header (RFC 6409 6, 8): refusal, or the fields that are missing
- * appended to B. False: *RET says why. */
-bool submit_check(struct core_env *env, struct mail_transaction *t, span header,
+ * appended to B (a Message-ID is also noted in T). False: *RET says why. */
+bool submit_check(struct core_env *env, struct mail_transaction *t,
 		  const struct message_facts *facts, const struct conf *conf, struct buf *b,
 		  struct mail_verdict *ret);
+
+/* Must the From field be one of the account's addresses? */
+bool submit_from_checked(struct core_env *env, struct mail_transaction *t,
+			 const struct conf *conf);
+
+/* Writes the timeline record of ID, to be found under each of KEYS, however many. */
+void mail_timeline(struct core_env *env, const struct id *id, struct event_list *l,
+		   const span *keys, size_t n);
 
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);

@@ -5,7 +5,6 @@
  * is 2xx only after that commit was synced. */
 #include "mail/mail_int.h"
 
-#include <errno.h>
 #include <unistd.h>
 
 #include "base/failpoint.h"
@@ -14,14 +13,20 @@
 
 #define PREFIX_MAX (16u * 1024)
 
+struct final {
+	struct mail_route *route;
+	span original; /* ORCPT and NOTIFY of the envelope recipient it came from */
+	unsigned notify;
+	const struct mail_rcpt *of;
+};
+
 struct receive {
 	struct core_env *env;
 	struct mail_transaction *t;
 	struct conf *conf;
 	struct message_facts facts;
-	bool opaque;
-	struct mail_route **finals; /* deduplicated final recipients */
-	struct mail_rcpt **of;	    /* the envelope recipient each came from */
+	bool opaque, bare; /* bare: the message begins with its body */
+	struct final *finals;
 	size_t n;
 	struct buf prefix;
 };
@@ -49,12 +54,39 @@ static bool check_defects(struct receive *r, struct mail_verdict *ret)
 	return true;
 }
 
+/* Without a single field before the first empty line, or with a continuation line at the top, which
+ * would go on with our own last field, there is no header. */
+static bool is_bare(span head, const struct message_facts *f)
+{
+	if (!head.n || span_starts(head, SPAN("\r\n")))
+		return false;
+	return !f->fields || head.p[0] == ' ' || head.p[0] == '\t';
+}
+
+/* Only the beginning of a large message is in memory, and what is not looked at is not checked. */
+static bool header_cut(const struct receive *r)
+{
+	span head = buf_span(&r->t->body);
+
+	return r->t->spool_fd >= 0 && !r->bare && r->facts.header_size == head.n &&
+	       !span_eq(span_from(head, head.n - MIN(head.n, (size_t)4)), SPAN("\r\n\r\n"));
+}
+
+/* For the queue, delivery asks this. */
+static bool was_here(const struct receive *r)
+{
+	struct mail_transaction *t = r->t;
+
+	return r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL && r->facts.delivered_to &&
+	       trace_loops(span_sub(buf_span(&t->body), 0, r->facts.header_size),
+			   address_text(&r->finals[0].route->address, &t->mem));
+}
+
 static bool check_header(struct receive *r, struct mail_verdict *ret)
 {
 	struct mail_transaction *t = r->t;
 	int slot;
 
-	/* Only the beginning of a large message is in memory; its header must end there. */
 	if (poison_enter(r->env->poison, POISON_RECEIVE, buf_span(&t->body), &slot)) {
 		r->opaque = true;
 		mail_step(&t->events, "mail.poison", "stage", SPAN("receive"));
@@ -63,11 +95,38 @@ static bool check_header(struct receive *r, struct mail_verdict *ret)
 	FAILPOINT("mail.receive.parse");
 	message_check(buf_span(&t->body), &r->facts);
 	poison_leave(r->env->poison, slot);
+	r->bare = is_bare(buf_span(&t->body), &r->facts);
+	if (header_cut(r))
+		return refuse(ret, 552, "5.3.4",
+			      SPAN("the header is larger than this server takes"));
+	if (r->bare)
+		r->facts = (struct message_facts){ 0 };
 	if (r->facts.received > r->conf->max_received) {
 		count_add(COUNT_LOOPS, 1);
 		return refuse(ret, 554, "5.4.6", SPAN("too many hops, this message is in a loop"));
 	}
+	if (was_here(r)) {
+		count_add(COUNT_LOOPS, 1);
+		return refuse(ret, 554, "5.4.6",
+			      SPAN("this message was delivered here before: a loop"));
+	}
 	return true;
+}
+
+static unsigned wanted(unsigned notify)
+{
+	return notify ? notify : RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY;
+}
+
+/* Another envelope recipient leads to F too: it is one delivery, and whoever asked for a report of
+ * it gets one. */
+static void join(struct final *f, const struct mail_rcpt *m)
+{
+	unsigned both = wanted(f->notify) | wanted(m->notify);
+
+	if (wanted(f->notify) == RCPT_NOTIFY_NEVER)
+		f->original = m->original;
+	f->notify = both == RCPT_NOTIFY_NEVER ? both : both & ~(unsigned)RCPT_NOTIFY_NEVER;
 }
 
 /* The final recipients of all envelope recipients, each once. */
@@ -78,23 +137,20 @@ static void gather(struct receive *r)
 
 	for (struct mail_rcpt *m = t->rcpts; m; m = m->next)
 		cap += m->n_routes;
-	r->finals = arena_array(&t->mem, struct mail_route *, cap + 1);
-	r->of = arena_array(&t->mem, struct mail_rcpt *, cap + 1);
+	r->finals = arena_array(&t->mem, struct final, cap + 1);
 	for (struct mail_rcpt *m = t->rcpts; m; m = m->next) {
 		for (size_t i = 0; i < m->n_routes; i++) {
 			struct mail_route *x = &m->routes[i];
-			size_t k;
+			size_t k = 0;
 
 			if (x->kind == MAIL_ROUTE_REFUSED)
 				continue;
-			for (k = 0; k < r->n; k++)
-				if (span_ieq(r->finals[k]->address.local, x->address.local) &&
-				    span_ieq(r->finals[k]->address.domain, x->address.domain))
-					break;
+			while (k < r->n && !mail_route_same(r->finals[k].route, x))
+				k++;
 			if (k < r->n)
-				continue;
-			r->finals[r->n] = x;
-			r->of[r->n++] = m;
+				join(&r->finals[k], m);
+			else
+				r->finals[r->n++] = (struct final){ x, m->original, m->notify, m };
 		}
 	}
 }
@@ -110,10 +166,13 @@ static bool make_prefix(struct receive *r, struct mail_verdict *ret)
 
 	buf_init(&r->prefix, PREFIX_MAX);
 	trace_received_put(&r->prefix, &in);
+	if (t->submission && r->opaque && submit_from_checked(r->env, t, r->conf))
+		return refuse(ret, 554, "5.6.0", SPAN("the message cannot be checked"));
 	if (t->submission && !r->opaque &&
-	    !submit_check(r->env, t, span_sub(buf_span(&t->body), 0, r->facts.header_size),
-			  &r->facts, r->conf, &r->prefix, ret))
+	    !submit_check(r->env, t, &r->facts, r->conf, &r->prefix, ret))
 		return false;
+	if (r->bare)
+		buf_put_str(&r->prefix, "\r\n");
 	if (r->prefix.failed)
 		return refuse(ret, 451, "4.3.0", SPAN("the trace header became too long"));
 	return true;
@@ -123,23 +182,16 @@ static bool make_prefix(struct receive *r, struct mail_verdict *ret)
 static int assemble_file(struct receive *r, span first, uint64_t *ret_size)
 {
 	_cleanup_(close_fdp) int fd = file_spool_open(r->env->spool_dir);
-	off_t from = 0;
+	uint64_t tail = r->t->body_size - r->t->body.n;
 	int e;
 
 	if (fd < 0)
 		return STEAL_FD(&fd);
 	if ((e = file_write_all(fd, first)) < 0 ||
 	    (e = file_write_all(fd, buf_span(&r->prefix))) < 0 ||
-	    (e = file_write_all(fd, buf_span(&r->t->body))) < 0)
+	    (e = file_write_all(fd, buf_span(&r->t->body))) < 0 ||
+	    (e = file_copy_all(r->t->spool_fd, 0, tail, fd)) < 0)
 		return e;
-	for (;;) {
-		ssize_t n = copy_file_range(r->t->spool_fd, &from, fd, NULL, 1 << 20, 0);
-
-		if (n == 0)
-			break;
-		if (n < 0)
-			return err_from_errno(errno);
-	}
 	*ret_size = first.n + r->prefix.n + r->t->body_size;
 	return STEAL_FD(&fd);
 }
@@ -158,14 +210,16 @@ static int store_direct(struct receive *r, const struct mail_route *to)
 	_cleanup_(account_putp) struct account *a = NULL;
 	_cleanup_(buf_donep) struct buf first = BUF_INIT(2048), whole = BUF_INIT(0);
 	_cleanup_(close_fdp) int fd = -1;
-	struct store_message m = { .spool_fd = -1, .trace = r->t->id, .opaque = r->opaque };
+	struct store_message m = {
+		.spool_fd = -1, .trace = r->t->id, .opaque = r->opaque, .quota = to->quota_bytes
+	};
 	struct imap_uid uid;
 	uint32_t validity;
 	int e, slot;
 
 	e = account_get(r->env->store, span_str(to->account_id), &a, NULL);
 	if (e < 0)
-		return e == ERR_NOENT ? ERR_IO : e;
+		return e;
 	trace_delivery_put(&first, address_text(&r->t->sender, &r->t->mem),
 			   address_text(&to->address, &r->t->mem));
 	if (r->t->spool_fd >= 0) {
@@ -193,6 +247,14 @@ static int store_direct(struct receive *r, const struct mail_route *to)
 	return 0;
 }
 
+/* Does the message itself need SMTPUTF8?  Many clients ask for it whenever it is offered; to pass
+ * that on would make a peer without it refuse plain mail (RFC 6531 3.2).  Recipients speak for
+ * themselves. */
+static bool needs_utf8(const struct mail_transaction *t)
+{
+	return t->smtputf8 && (t->sender.utf8 || (t->scan.defects & MESSAGE_8BIT_HEADER));
+}
+
 static int enqueue(struct receive *r)
 {
 	struct mail_transaction *t = r->t;
@@ -202,7 +264,7 @@ static int enqueue(struct receive *r)
 	struct queue_message_in m = { .id = t->id,
 				      .sender = address_text(&t->sender, &t->mem),
 				      .spool_fd = -1,
-				      .smtputf8 = t->smtputf8,
+				      .smtputf8 = needs_utf8(t),
 				      .body_8bit = t->body_8bit,
 				      .ret_full = t->ret_full,
 				      .envid = t->envid,
@@ -213,11 +275,11 @@ static int enqueue(struct receive *r)
 	int e;
 
 	for (size_t i = 0; i < r->n; i++)
-		rcpts[i] = (struct queue_rcpt_in){ .address = address_text(&r->finals[i]->address,
-									   &t->mem),
-						   .route = r->finals[i]->route,
-						   .original = r->of[i]->original,
-						   .notify = r->of[i]->notify };
+		rcpts[i] = (struct queue_rcpt_in){ .address = address_text(
+							   &r->finals[i].route->address, &t->mem),
+						   .route = r->finals[i].route->route,
+						   .original = r->finals[i].original,
+						   .notify = r->finals[i].notify };
 	if (t->spool_fd >= 0) {
 		fd = assemble_file(r, SPAN_NULL, &m.size);
 		if (fd < 0)
@@ -237,14 +299,15 @@ static int enqueue(struct receive *r)
 }
 
 /* Straight into the mailbox where that is the whole effect; a mailbox that cannot take it now is
- * the queue's business, except where the account itself is the reason. */
+ * the queue's business, except where the account itself is the reason: a full one, or one whose
+ * files have vanished, for which nothing may be promised. */
 static int commit(struct receive *r)
 {
 	int e;
 
-	if (r->n == 1 && r->finals[0]->kind == MAIL_ROUTE_LOCAL) {
-		e = store_direct(r, r->finals[0]);
-		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL)
+	if (r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL) {
+		e = store_direct(r, r->finals[0].route);
+		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL || e == ERR_NOENT)
 			return e;
 		event_str(event_note(&r->t->events, "store.deferred"), "why", err_text(e),
 			  &r->t->mem);
@@ -255,7 +318,7 @@ static int commit(struct receive *r)
 static void write_timeline(struct receive *r, const struct mail_verdict *v)
 {
 	struct mail_transaction *t = r->t;
-	span keys[64];
+	span *keys = arena_array(&t->mem, span, t->n_rcpts + r->n + 3);
 	size_t n = 0;
 	struct event *ev = event_note(&t->events, v->code < 300 ? "smtp.accepted" : "smtp.refused");
 	char ip[SOCK_TEXT];
@@ -273,11 +336,18 @@ static void write_timeline(struct receive *r, const struct mail_verdict *v)
 	event_str(ev, "status", v->enhanced, &t->mem);
 	event_span(ev, "text", v->text, &t->mem);
 	keys[n++] = address_text(&t->sender, &t->mem);
-	for (struct mail_rcpt *m = t->rcpts; m && n < ARRAY_LEN(keys) - 1; m = m->next)
-		keys[n++] = address_text(&m->address, &t->mem);
 	if (r->facts.message_id_value.n && r->facts.message_id_value.n < 1000)
 		keys[n++] = r->facts.message_id_value;
-	events_append(r->env->events, &t->id, &t->events, keys, n);
+	if (t->message_id.n)
+		keys[n++] = t->message_id;
+	for (struct mail_rcpt *m = t->rcpts; m; m = m->next)
+		keys[n++] = address_text(&m->address, &t->mem);
+	for (size_t i = 0; i < r->n; i++) /* those that an alias leads to */
+		if (r->finals[i].of->n_routes > 1 ||
+		    !span_eq(r->finals[i].route->address.local, r->finals[i].of->address.local) ||
+		    !span_eq(r->finals[i].route->address.domain, r->finals[i].of->address.domain))
+			keys[n++] = address_text(&r->finals[i].route->address, &t->mem);
+	mail_timeline(r->env, &t->id, &t->events, keys, n);
 }
 
 void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret)
@@ -288,14 +358,14 @@ void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_
 
 	gather(&r);
 	if (check_defects(&r, ret) && check_header(&r, ret) && make_prefix(&r, ret)) {
-		e = r.n ? commit(&r) : ERR_NOENT;
+		e = r.n ? commit(&r) : 0;
 		id_format(&t->id, id);
-		if (e == 0)
+		if (!r.n)
+			*ret = (struct mail_verdict){ 554, "5.5.1", SPAN("no valid recipients") };
+		else if (e == 0)
 			*ret = (struct mail_verdict){
 				250, "2.0.0", span_str(arena_printf(&t->mem, "accepted as %s", id))
 			};
-		else if (e == ERR_NOENT)
-			*ret = (struct mail_verdict){ 554, "5.5.1", SPAN("no valid recipients") };
 		else
 			*ret = verdict_of_error(e);
 	}

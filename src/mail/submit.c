@@ -20,24 +20,35 @@ static enum conf_from policy_of(struct core_env *env, const struct directory_acc
 	return p == FROM_ANY ? CONF_FROM_ANY : CONF_FROM_OWNED;
 }
 
+static struct mail_verdict not_yours(const char *what, const struct address *a, struct arena *mem)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(600);
+
+	buf_printf(&b, "%s <", what);
+	buf_put_escaped(&b, address_text(a, mem), 256);
+	buf_put_str(&b, "> is not one of yours");
+	return (struct mail_verdict){ 550, "5.7.1", arena_span(mem, buf_span(&b)) };
+}
+
 bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
-			 const struct address *sender, struct mail_verdict *ret)
+			 const struct address *sender, struct arena *mem, struct mail_verdict *ret)
 {
 	/* The null reverse-path is for notifications, which a client may send too (read receipts).
 	 */
 	if (address_is_null(sender) || directory_owns(env->directory, span_str(a->id), sender))
 		return true;
-	*ret = (struct mail_verdict){ 550, "5.7.1",
-				      SPAN("the sender address is not one of yours") };
+	*ret = not_yours("the sender address", sender, mem);
 	return false;
 }
 
-/* The refusal names the first From address that is not owned. */
+/* The refusal names the first From address that is not owned.  What cannot be read as an address
+ * could be read as one by somebody else, so nothing of the field may be left over. */
 static bool from_owned(struct core_env *env, struct mail_transaction *t, span from,
 		       struct mail_verdict *ret)
 {
 	struct mailbox_address *list = arena_array(&t->mem, struct mailbox_address, FROM_MAX);
-	size_t n = address_list_parse(from, &t->mem, list, FROM_MAX, NULL), seen = 0;
+	size_t bad = 0, seen = 0;
+	size_t n = address_list_parse(from, &t->mem, list, FROM_MAX, &bad);
 
 	for (size_t i = 0; i < n; i++) {
 		struct address a = { .local = list[i].local, .domain = list[i].domain };
@@ -47,11 +58,13 @@ static bool from_owned(struct core_env *env, struct mail_transaction *t, span fr
 		seen++;
 		if (directory_owns(env->directory, span_str(t->account.id), &a))
 			continue;
-		_cleanup_(buf_donep) struct buf shown = BUF_INIT(600);
-		buf_put_str(&shown, "the From address <");
-		buf_put_escaped(&shown, address_text(&a, &t->mem), 256);
-		buf_put_str(&shown, "> is not one of yours");
-		*ret = (struct mail_verdict){ 550, "5.7.1", arena_span(&t->mem, buf_span(&shown)) };
+		*ret = not_yours("the From address", &a, &t->mem);
+		return false;
+	}
+	if (bad || n == FROM_MAX) {
+		*ret = (struct mail_verdict){ 550, "5.7.1",
+					      SPAN("the From field cannot be read as addresses of "
+						   "yours") };
 		return false;
 	}
 	if (seen)
@@ -61,20 +74,24 @@ static bool from_owned(struct core_env *env, struct mail_transaction *t, span fr
 	return false;
 }
 
-bool submit_check(struct core_env *env, struct mail_transaction *t, span header,
+bool submit_from_checked(struct core_env *env, struct mail_transaction *t, const struct conf *conf)
+{
+	return policy_of(env, &t->account, conf, &t->mem) == CONF_FROM_OWNED;
+}
+
+bool submit_check(struct core_env *env, struct mail_transaction *t,
 		  const struct message_facts *facts, const struct conf *conf, struct buf *b,
 		  struct mail_verdict *ret)
 {
 	char id[ID_TEXT];
 	span domain;
 
-	(void)header;
 	if (facts->from > 1) {
 		*ret = (struct mail_verdict){ 550, "5.6.0",
 					      SPAN("the message has two From fields") };
 		return false;
 	}
-	if (facts->from && policy_of(env, &t->account, conf, &t->mem) == CONF_FROM_OWNED &&
+	if (facts->from && submit_from_checked(env, t, conf) &&
 	    !from_owned(env, t, facts->from_value, ret))
 		return false;
 	if (!facts->from) {
@@ -94,7 +111,8 @@ bool submit_check(struct core_env *env, struct mail_transaction *t, span header,
 		domain = t->account.address;
 		span_cut(&domain, '@');
 		id_format(&t->id, id);
-		buf_printf(b, "Message-ID: <%s@%.*s>\r\n", id, SPAN_FMT(domain));
+		t->message_id = span_str(arena_printf(&t->mem, "<%s@%.*s>", id, SPAN_FMT(domain)));
+		buf_printf(b, "Message-ID: %.*s\r\n", SPAN_FMT(t->message_id));
 	}
 	return true;
 }

@@ -6,6 +6,8 @@
 
 #include "sys/file.h"
 
+#define HEAD_MIN (128 * 1024) /* room for any honest header, whatever the inline limit */
+
 struct mail_transaction *mail_transaction_new(void)
 {
 	struct mail_transaction *t = xcalloc(1, sizeof *t);
@@ -33,7 +35,7 @@ void mail_transaction_free(struct mail_transaction *t)
 int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, uint64_t max_size)
 {
 	struct conf *conf;
-	size_t inline_max;
+	size_t keep;
 	int e;
 
 	if (t->body_size + piece.n > max_size)
@@ -42,15 +44,18 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
 	t->body_size += piece.n;
 	if (t->spool_fd >= 0)
 		return file_write_all(t->spool_fd, piece);
-	conf = env->conf(env);
-	inline_max = conf->inline_max;
-	conf_unref(conf);
-	if (!t->body.max)
-		buf_init(&t->body, MAX(inline_max * 2, (size_t)256 * 1024));
+	if (!t->body.max) {
+		conf = env->conf(env);
+		buf_init(&t->body, MAX((size_t)conf->inline_max, (size_t)HEAD_MIN));
+		conf_unref(conf);
+	}
 	/* The beginning stays in memory for good: the header is checked there.  What follows goes
 	 * to disk. */
-	if (t->body_size <= inline_max)
-		return buf_put_span(&t->body, piece);
+	keep = MIN(piece.n, t->body.max - t->body.n);
+	e = buf_put_span(&t->body, span_sub(piece, 0, keep));
+	piece = span_from(piece, keep);
+	if (e < 0 || !piece.n)
+		return e;
 	t->spool_fd = file_spool_open(env->spool_dir);
 	if (t->spool_fd < 0) {
 		e = t->spool_fd;
@@ -63,6 +68,18 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
 void mail_step(struct event_list *l, const char *name, const char *key, span value)
 {
 	event_span(event_note(l, name), key, value, l->mem);
+}
+
+void mail_timeline(struct core_env *env, const struct id *id, struct event_list *l,
+		   const span *keys, size_t n)
+{
+	enum { KEYS = 64 }; /* of one record */
+	struct event_list none;
+
+	events_append(env->events, id, l, keys, MIN(n, (size_t)KEYS));
+	event_list_init(&none, l->mem);
+	for (size_t i = KEYS; i < n; i += KEYS)
+		events_append(env->events, id, &none, keys + i, MIN(n - i, (size_t)KEYS));
 }
 
 struct mail_verdict verdict_of_error(int err)

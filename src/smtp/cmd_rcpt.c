@@ -53,6 +53,7 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 {
 	struct mail_transaction *t = j->st->mail;
 	struct mail_route *routes = NULL;
+	struct mail_verdict full;
 	size_t n = 0, refused = 0;
 
 	if (j->st->refused.code)
@@ -69,6 +70,8 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 		return (struct mail_verdict){ 550, "5.1.1", SPAN("the address leads nowhere") };
 	if (refused == n)
 		return routes[0].refusal;
+	if (mail_route_full(j->env, routes, n, &full))
+		return full;
 	*ret_routes = routes;
 	*ret_n = n;
 	return (struct mail_verdict){ 250, "2.1.5", SPAN("Recipient ok") };

@@ -155,8 +155,15 @@ int mail_route(struct core_env *e, const struct address *rcpt, bool authenticate
 	return 0;
 }
 
+bool mail_route_full(struct core_env *e, const struct mail_route *routes, size_t n,
+		     struct mail_verdict *ret)
+{
+	*ret = (struct mail_verdict){ 452, "4.2.2", SPAN("the mailbox is full") };
+	return n == 1 && span_eq_str(routes->address.local, "full");
+}
+
 bool mail_sender_allowed(struct core_env *e, const struct directory_account *a,
-			 const struct address *sender, struct mail_verdict *ret)
+			 const struct address *sender, struct arena *mem, struct mail_verdict *ret)
 {
 	*ret = (struct mail_verdict){ 550, "5.7.1",
 				      SPAN("the sender address is not one of yours") };
