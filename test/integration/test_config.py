@@ -100,12 +100,13 @@ def test_good_configuration(box):
 
 def test_setup_writes_what_check_takes(box):
     path = f"{box}/etc/postrider.yaml"
-    p = postrider("--config", path, "setup", "mx.example.test", "--data", f"{box}/data")
+    p = postrider("--config", path, "setup", "mx.example.test", "--data", f"{box}/data",
+                  "--no-users")
     assert p.returncode == 0, p.stderr
     assert postrider("--config", path, "config", "check").returncode == 0
-    again = postrider("--config", path, "setup", "mx.example.test")
+    again = postrider("--config", path, "setup", "mx.example.test", "--no-users")
     assert again.returncode == 73 and "exists" in one_line(again)
-    dry = postrider("--config", f"{box}/other.yaml", "--dry-run", "setup", "mx.example.test")
+    dry = postrider("--config", f"{box}/other.yaml", "--dry-run", "setup", "mx.example.test", "--no-users")
     assert dry.returncode == 0 and "mx.example.test" in dry.stdout
     assert not os.path.exists(f"{box}/other.yaml")
 
