@@ -30,6 +30,7 @@
 #define SWEEP_EVERY	   (3600 * USEC_SEC)
 #define DRAIN_MAX	   (10 * USEC_SEC)
 #define DRAIN_LOOK	   (50 * USEC_MSEC)
+#define ADMIN_DRAIN	   (5 * USEC_SEC)
 #define MAX_QUEUED	   100000
 #define EVENT_SEGMENT	   (64ull * 1024 * 1024)
 
@@ -159,13 +160,15 @@ struct admin_start {
 static void *admin_thread(void *arg)
 {
 	struct admin_start s = *(struct admin_start *)arg;
+	struct conf *conf = core_conf(&s.core->env);
 	struct admin_hooks hooks = { .arg = s.core,
-				     .clock_set = s.core->conf->lab ? on_clock_set : NULL,
+				     .clock_set = conf->lab ? on_clock_set : NULL,
 				     .reload = on_reload,
 				     .stop = on_stop,
 				     .relay_kick = on_kick,
 				     .sessions = on_sessions };
 
+	conf_unref(conf);
 	free(arg);
 	admin_serve(&s.core->env, &hooks, s.fd);
 	__atomic_sub_fetch(&s.core->admin_busy, 1, __ATOMIC_RELEASE);
@@ -180,8 +183,11 @@ static void on_admin(void *arg, unsigned events)
 	pthread_t t;
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) { /* out of descriptors: a loop that only tries again would starve all else */
+		if (errno == EMFILE || errno == ENFILE)
+			loop_io_set(c->admin_io, 0);
 		return;
+	}
 	if (__atomic_add_fetch(&c->admin_busy, 1, __ATOMIC_ACQUIRE) > MAX_ADMIN)
 		goto refuse;
 	s = xcalloc(1, sizeof *s);
@@ -220,6 +226,7 @@ static void on_maintain(void *arg)
 		if (pool_post(c->env.pool, LANE_MAINTENANCE, &c->maintain) < 0)
 			__atomic_store_n(&c->maintaining, false, __ATOMIC_RELEASE);
 	}
+	loop_io_set(c->admin_io, LOOP_READ); /* see on_admin() */
 	loop_timer_arm(&c->maintain_timer, MAINTAIN_EVERY);
 }
 
@@ -418,10 +425,22 @@ static void start_workers(struct core *c)
 	loop_timer_arm(&c->maintain_timer, MAINTAIN_EVERY);
 }
 
+/* The threads of admin use what is closed next. */
+static bool admin_has_ended(struct core *c)
+{
+	usec end = clock_mono() + ADMIN_DRAIN;
+
+	while (__atomic_load_n(&c->admin_busy, __ATOMIC_ACQUIRE) && clock_mono() < end)
+		usleep(10000);
+	return !__atomic_load_n(&c->admin_busy, __ATOMIC_ACQUIRE);
+}
+
 static void stop(struct core *c)
 {
 	if (c->admin_io)
 		loop_io_del(c->admin_io);
+	if (!admin_has_ended(c))
+		return; /* everything durable stands a kill at any time */
 	pool_free(c->env.pool);
 	sess_table_free(c->env.sessions);
 	relay_free(c->relay);
