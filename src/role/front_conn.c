@@ -83,12 +83,22 @@ void conn_new(struct front_loop *l, int fd, enum sess_proto proto, bool implicit
 
 /* ------------------------------------------------------------------ death */
 
+/* Keeps the sum over all connections; most events change nothing. */
+static void count_ahead(struct conn *c)
+{
+	if (c->in.cap == c->counted)
+		return;
+	atomic_fetch_add(&c->loop->front->ahead, c->in.cap - c->counted); /* wraps: subtracts */
+	c->counted = (uint32_t)c->in.cap;
+}
+
 static void conn_free(struct conn *c)
 {
 	tls_conn_free(c->tls);
 	if (c->wire_open)
 		c->ops->done(c->wire);
 	buf_done(&c->in);
+	count_ahead(c);
 	rope_done(&c->out);
 	close_fdp(&c->fd);
 	front_limits_leave(&c->loop->front->limits, &c->peer);
@@ -269,10 +279,13 @@ static void take_input(struct conn *c, span fresh)
 	}
 }
 
+/* Reading while core works spares a round trip, but it is a favour: what all sessions together have
+ * read ahead is bounded, or a slow disk would fill our memory with bodies. */
 static bool wants_input(const struct conn *c)
 {
 	return !c->eof && c->state <= CONN_DRAINING && c->state != CONN_HANDSHAKE &&
-	       c->out.n <= OUT_LOW && conn_waiting(c) < c->ops->input_limit;
+	       c->out.n <= OUT_LOW && conn_waiting(c) < c->ops->input_limit &&
+	       (c->state == CONN_PARKED || atomic_load(&c->loop->front->ahead) < AHEAD_MAX);
 }
 
 /* One read.  False when nothing came: the socket is empty, at its end, or broken. */
@@ -384,6 +397,7 @@ static void conn_advance(struct conn *c)
 void conn_settle(struct conn *c)
 {
 	conn_advance(c);
+	count_ahead(c);
 	if (c->in_pool || c->state == CONN_HANDSHAKE || c->state >= CONN_LINGER)
 		return;
 	if (c->out.n == 0 && c->state == CONN_CLOSING) {

@@ -25,6 +25,8 @@ struct front_loop;
 
 #define OUT_MAX (8u << 20)  /* bytes waiting for a peer; more closes the session */
 #define OUT_LOW (64u << 10) /* below this SESS_DRAINED is sent, above no command is read */
+#define AHEAD_MAX \
+	(64u << 20) /* bytes read ahead of core, of all sessions; more stay in the kernel */
 #define READ_PIECE                                                                    \
 	(16u << 10) /* one read; a whole TLS record, so that none is left half inside \
 		     */
@@ -51,8 +53,8 @@ void front_settings_unref(struct front_settings *s);
 /* Connections, in all and per address (IPv6: per /64).  Any thread. */
 struct front_limits {
 	pthread_mutex_t lock;
-	struct map *by_ip; /* address bytes -> count */
-	size_t total;
+	struct map *by_ip;  /* address bytes -> count */
+	size_t total, room; /* the process cannot hold more than ROOM */
 };
 void front_limits_init(struct front_limits *l);
 void front_limits_done(struct front_limits *l);
@@ -106,6 +108,7 @@ struct conn {
 	uint32_t epoch;
 	uint32_t idle_seconds;
 	uint32_t progress; /* bytes since the timer was armed */
+	uint32_t counted;  /* IN's share of front->ahead */
 	int fd;
 	uint8_t state;	    /* enum conn_state */
 	uint8_t timed;	    /* enum conn_timed: what the timer is armed for */
@@ -213,6 +216,7 @@ struct front {
 	pthread_mutex_t lock; /* of SETTINGS and TICKETS */
 	struct front_settings *settings;
 	struct front_limits limits;
+	atomic_size_t ahead; /* memory of all that was read and not taken by a wire */
 	struct handshake_pool pool;
 	struct front_loop *loops[FRONT_MAX_LOOPS];
 	size_t n_loops;

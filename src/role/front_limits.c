@@ -1,9 +1,24 @@
 /* Connection limits.  The lock is held for one look-up at accept and one at close. */
+#include <sys/resource.h>
+
 #include "role/front_int.h"
+
+/* Descriptors that are no connections: loops, channels, listeners. */
+#define OTHER_FDS 300
+
+/* What the process can hold: a peer beyond it is told so, where accept() would leave it in the dark
+ * and with it everybody else. */
+static size_t room_of_process(void)
+{
+	struct rlimit fds;
+	if (getrlimit(RLIMIT_NOFILE, &fds) != 0 || fds.rlim_cur == RLIM_INFINITY)
+		return SIZE_MAX;
+	return (size_t)MAX(fds.rlim_cur, (rlim_t)2 * OTHER_FDS) - OTHER_FDS;
+}
 
 void front_limits_init(struct front_limits *l)
 {
-	*l = (struct front_limits){ .by_ip = map_new() };
+	*l = (struct front_limits){ .by_ip = map_new(), .room = room_of_process() };
 	pthread_mutex_init(&l->lock, NULL);
 }
 
@@ -27,7 +42,7 @@ bool front_limits_enter(struct front_limits *l, const struct conf *conf,
 	span key = key_of(peer);
 	pthread_mutex_lock(&l->lock);
 	uintptr_t n = (uintptr_t)map_get(l->by_ip, key);
-	bool ok = l->total < conf->max_connections && n < conf->max_per_ip;
+	bool ok = l->total < MIN((size_t)conf->max_connections, l->room) && n < conf->max_per_ip;
 	if (ok) {
 		l->total++;
 		map_put(l->by_ip, key, (void *)(n + 1));

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <sysexits.h>
@@ -295,6 +296,28 @@ static int poison_page(struct parent *p, struct err_info *info)
 	return 0;
 }
 
+/* Each connection is a descriptor in front, and one of core's while a large message arrives; the
+ * usual limit of 1,024 is for programs that use select().  The roles inherit it. */
+static void raise_fd_limit(const struct conf *conf)
+{
+	rlim_t wanted = (rlim_t)conf->max_connections + 3 * (rlim_t)conf->store_handles + 1000;
+	struct rlimit fds;
+
+	if (getrlimit(RLIMIT_NOFILE, &fds) != 0 || fds.rlim_cur >= wanted)
+		return;
+	fds.rlim_cur = wanted;
+	if (fds.rlim_max < wanted) {
+		struct rlimit more = { wanted, wanted }; /* root may */
+
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			return;
+		fds.rlim_cur = fds.rlim_max;
+		log_event(LOG_WARNING, "parent.few_descriptors", F_U64("have", fds.rlim_max),
+			  F_U64("wanted", wanted));
+	}
+	(void)setrlimit(RLIMIT_NOFILE, &fds);
+}
+
 static int begin(struct parent *p, struct err_info *info)
 {
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -307,6 +330,7 @@ static int begin(struct parent *p, struct err_info *info)
 		return e;
 	log_setup("parent", (enum log_level)p->conf->log_level,
 		  (enum log_format)p->conf->log_format, 2);
+	raise_fd_limit(p->conf);
 	p->front_loops = p->conf->front_loops ? p->conf->front_loops : (unsigned)MAX(cores, 1);
 	for (unsigned i = 0; i < ROLE_COUNT; i++) {
 		p->roles[i] = (struct role_state){ .kind = (enum role_kind)i,
