@@ -475,7 +475,9 @@ static enum wire_step emit(struct smtp_wire *w, bool last, struct wire_out *out)
 	if (w->body.defects)
 		out->body_flags |= SESS_BODY_BAD | (uint32_t)w->body.defects
 							   << SMTP_BODY_DEFECTS_SHIFT;
-	buf_reset(&w->piece);
+	/* A slow sender must not keep the memory of its largest piece. */
+	buf_done(&w->piece);
+	buf_init(&w->piece, PIECE_MAX + 1);
 	if (last) {
 		body_reset(w);
 		w->mail = w->core_mail = w->has_rcpt = w->smtputf8 = false;
