@@ -117,9 +117,9 @@ static const int common_calls[] = {
 	CALL(rt_sigreturn), CALL(rt_sigtimedwait), CALL(sigaltstack), CALL(exit), CALL(exit_group)
 };
 
-static const int out_calls[] = { CALL(connect),		CALL(bind),	    CALL(select),
-				 CALL(pselect6),	CALL(recvmmsg),	    CALL(sendmmsg),
-				 CALL(pipe2),		CALL(pipe),	    CALL(timerfd_create),
+static const int out_calls[] = { CALL(connect),		CALL(bind),	      CALL(select),
+				 CALL(pselect6),	CALL(recvmmsg),	      CALL(sendmmsg),
+				 CALL(pipe2),		CALL(pipe),	      CALL(timerfd_create),
 				 CALL(timerfd_settime), CALL(timerfd_gettime) };
 /* What strangers are reached by.  Landlock lets every local socket be connected to: with AF_UNIX,
  * out could speak to the admin socket where all roles have one uid. */
