@@ -33,7 +33,11 @@ fuzz:
 	@tools/run-fuzz
 
 install: build
-	@DESTDIR=$(DESTDIR) meson install -C $(BUILD)
+ifneq ($(filter command environment,$(firstword $(origin PREFIX))),)
+	@meson configure $(BUILD) --prefix $(PREFIX)
+	@ninja -C $(BUILD) --quiet
+endif
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --quiet
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-*
