@@ -123,7 +123,7 @@ class Run:
         try:
             self.check_all()
         except (imaplib.IMAP4.error, OSError, server.lab.AdminError) as e:
-            log = self.srv.log.read_text(errors="replace")[-2000:]
+            log = self.srv.log.read_text(errors="replace")[-400:]
             raise Loss(f"cannot be read: {e!r}\n{log}") from e
 
     def check_all(self):
