@@ -1,0 +1,253 @@
+/* Reports: who gets one, what stands in it, and that none answers another. */
+#include "world.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char hello[] = "From: alice@here.test\r\nDate: Sat, 21 Nov 2026 10:00:00 +0000\r\n"
+			    "Message-ID: <1@here.test>\r\nSubject: the subject\r\n\r\nthe body\r\n";
+
+static void submit_to(const char *a, const char *b, unsigned notify_b)
+{
+	struct send s = { .from = "alice@here.test",
+			  .as = "alice@here.test",
+			  .rcpt = { a, b },
+			  .notify = { 0, notify_b },
+			  .original = { "rfc822;first@else.test" },
+			  .envid = "envelope-1" };
+
+	assert_verdict(mail_send(&s, span_str(hello)), "250");
+}
+
+static void refuse(const char *address)
+{
+	answer(address, OUTCOME_FAILED, "5.1.1", "550 5.1.1 <x>: unknown here",
+	       "mx.else.test[192.0.2.9]");
+}
+
+static void test_content(void **state)
+{
+	span m;
+	struct id report;
+
+	submit_to("out@else.test", NULL, 0);
+	refuse("out@else.test");
+	deliver_all();
+	m = inbox_get("alice@here.test", 1);
+	assert_true(span_starts(m, SPAN("Return-Path: <>\r\n")));
+	assert_has(m, "From: ");
+	assert_has(m, "MAILER-DAEMON@mx.here.test");
+	assert_has(m, "Auto-Submitted: auto-replied\r\n");
+	assert_has(m, "multipart/report");
+	assert_has(m, "Reporting-MTA: dns; mx.here.test\r\n");
+	assert_has(m, "Original-Envelope-Id: envelope-1\r\n");
+	assert_has(m, "Original-Recipient: rfc822;first@else.test\r\n");
+	assert_has(m, "Final-Recipient: rfc822; out@else.test\r\n");
+	assert_has(m, "Action: failed\r\n");
+	assert_has(m, "Status: 5.1.1\r\n");
+	assert_has(m, "Remote-MTA: dns; mx.else.test\r\n");
+	assert_has(m, "Diagnostic-Code: smtp; 550 5.1.1 <x>: unknown here\r\n");
+	assert_has(m, "Subject: the subject\r\n");
+	assert_int_equal(queue_rcpts(), 0);
+	/* Both sides know of each other. */
+	assert_int_equal(steps(&w.last, "bounce.queued"), 1);
+	assert_int_equal(steps(&w.last, "rcpt.failed"), 1);
+	report = w.last;
+	struct id ids[10];
+	size_t n;
+	assert_int_equal(events_find(w.env.events, SPAN("alice@here.test"), &w.mem, ids, 10, &n),
+			 0);
+	for (size_t i = 0; i < n; i++)
+		if (!id_eq(&ids[i], &w.last))
+			report = ids[i];
+	assert_int_equal(steps(&report, "bounce.created"), 1);
+	assert_int_equal(steps(&report, "store.append"), 1);
+}
+
+static void test_notify(void **state)
+{
+	submit_to("never@else.test", "other@second-else.test", RCPT_NOTIFY_NEVER);
+	refuse("other@second-else.test");
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+	refuse("never@else.test"); /* whose NOTIFY is the default */
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_false(has(inbox_get("alice@here.test", 1), "other@second-else.test"));
+	submit_to("ok@else.test", "success@third-else.test", RCPT_NOTIFY_SUCCESS);
+	refuse("success@third-else.test");
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+}
+
+/* All that failed in one go stand in one report; what was delivered does not. */
+static void test_one_report(void **state)
+{
+	struct send s = { .from = "x@else.test",
+			  .rcpt = { "alice@here.test", "bob@here.test", "carol@here.test" } };
+	char id[ACCOUNT_ID_LEN + 1];
+
+	account("carol@here.test");
+	assert_verdict(mail_send(&s, span_str(hello)), "250");
+	assert_int_equal(directory_account_remove(w.env.directory, SPAN("bob@here.test"), id, NULL),
+			 0);
+	assert_int_equal(
+		directory_account_remove(w.env.directory, SPAN("carol@here.test"), id, NULL), 0);
+	deliver_all();
+	assert_int_equal(queue_rcpts(), 1);
+	span m = queued_body("x@else.test");
+	assert_has(m, "bob@here.test");
+	assert_has(m, "carol@here.test");
+	assert_false(has(m, "; alice@here.test\r\n"));
+	assert_has(m, "Diagnostic-Code: x-postrider; 550 5.1.1");
+}
+
+static void test_none_for_none(void **state)
+{
+	struct send s = { .from = "", .rcpt = { "alice@here.test", "bob@here.test" } };
+	char id[ACCOUNT_ID_LEN + 1];
+
+	assert_verdict(mail_send(&s, span_str(hello)), "250");
+	assert_int_equal(directory_account_remove(w.env.directory, SPAN("bob@here.test"), id, NULL),
+			 0);
+	deliver_all();
+	assert_int_equal(queue_rcpts(), 0);
+	assert_int_equal(steps(&w.last, "rcpt.failed"), 1);
+}
+
+/* A report that cannot be delivered ends there. */
+static void test_double_bounce(void **state)
+{
+	struct send s = { .from = "x@else.test", .rcpt = { "alice@here.test", "bob@here.test" } };
+	char id[ACCOUNT_ID_LEN + 1];
+
+	assert_verdict(mail_send(&s, span_str(hello)), "250");
+	assert_int_equal(directory_account_remove(w.env.directory, SPAN("bob@here.test"), id, NULL),
+			 0);
+	deliver_all();
+	assert_int_equal(queue_rcpts(), 1);
+	refuse("x@else.test");
+	assert_int_equal(queue_rcpts(), 0);
+}
+
+/* The sender was one of ours, and is gone: the timeline says so. */
+static void test_undeliverable(void **state)
+{
+	char id[ACCOUNT_ID_LEN + 1];
+
+	submit_to("out@else.test", NULL, 0);
+	assert_int_equal(
+		directory_account_remove(w.env.directory, SPAN("alice@here.test"), id, NULL), 0);
+	refuse("out@else.test");
+	assert_int_equal(queue_rcpts(), 0);
+	assert_int_equal(steps(&w.last, "bounce.undeliverable"), 1);
+}
+
+/* A full mailbox delays its report, it does not lose it. */
+static void test_full_sender(void **state)
+{
+	submit_to("out@else.test", NULL, 0);
+	assert_verdict(send_one("x@else.test", "alice@here.test", hello), "250");
+	assert_int_equal(
+		directory_account_set_quota(w.env.directory, SPAN("alice@here.test"), 1, NULL), 0);
+	refuse("out@else.test");
+	deliver_all();
+	assert_int_equal(queue_rcpts(), 1);
+	assert_int_equal(
+		directory_account_set_quota(w.env.directory, SPAN("alice@here.test"), 0, NULL), 0);
+	clock_set_offset(3600 * USEC_SEC);
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 2);
+}
+
+static void test_expiry(void **state)
+{
+	submit_to("out@else.test", NULL, 0);
+	answer("out@else.test", OUTCOME_DEFERRED, "4.4.1", "no route to it", "");
+	assert_int_equal(queue_rcpts(), 1);
+	clock_set_offset(2 * 86400 * USEC_SEC);
+	answer("out@else.test", OUTCOME_DEFERRED, "4.4.1", "no route to it", "");
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+	clock_set_offset(6 * 86400 * USEC_SEC);
+	answer("out@else.test", OUTCOME_DEFERRED, "4.4.1", "no route to it", "");
+	deliver_all();
+	assert_int_equal(queue_rcpts(), 0);
+	assert_has(inbox_get("alice@here.test", 1), "Action: failed\r\nStatus: 4.4.1\r\n");
+	assert_has(inbox_get("alice@here.test", 1), "given up after too long a time");
+}
+
+/* A clock that jumps ahead gives nothing up that was not tried. */
+static void test_clock_jump(void **state)
+{
+	submit_to("out@else.test", NULL, 0);
+	clock_set_offset(30 * 86400 * USEC_SEC);
+	answer("out@else.test", OUTCOME_DEFERRED, "4.4.1", "no route to it", "");
+	assert_int_equal(queue_rcpts(), 1);
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+}
+
+/* However long the peer's answers are and however many: the report comes. */
+static void test_many_long_answers(void **state)
+{
+	struct queue_result *results = arena_array(&w.mem, struct queue_result, 1000);
+	char *reply = arena_alloc(&w.mem, 2001);
+	span *targets = arena_array(&w.mem, span, 1000);
+	struct event_list events;
+	struct queue_lease l;
+
+	memset(reply, 'x', 2000);
+	memcpy(reply, "550 5.1.1 ", 10);
+	reply[2000] = 0;
+	for (int i = 0; i < 1000; i++)
+		targets[i] = span_str(arena_printf(&w.mem, "u%d@else.test", i));
+	assert_int_equal(
+		directory_alias_add(w.env.directory, SPAN("list@here.test"), targets, 1000, NULL),
+		0);
+	submit_to("list@here.test", NULL, 0);
+	assert_true(take_lease(&l));
+	assert_int_equal(l.n_rcpts, 1000);
+	for (size_t i = 0; i < 1000; i++)
+		results[i] = (struct queue_result){ .row = l.rcpts[i].row,
+						    .outcome = OUTCOME_FAILED,
+						    .status = "5.1.1",
+						    .reply = span_str(reply) };
+	event_list_init(&events, &w.mem);
+	assert_int_equal(mail_settle(&w.env, &l, results, 1000, &events), 0);
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_has(inbox_get("alice@here.test", 1), "u999@else.test");
+}
+
+/* A large original comes back as its header; RET=FULL brings a middling one whole. */
+static void test_original(void **state)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(1 << 20);
+	struct send s = { .from = "alice@here.test",
+			  .as = "alice@here.test",
+			  .rcpt = { "out@else.test" } };
+
+	buf_put_str(&b, hello);
+	while (b.n < 50000)
+		buf_put_str(&b, "and more of the body\r\n");
+	for (unsigned i = 0; i < 2; i++) {
+		s.ret_full = i;
+		assert_verdict(mail_send(&s, buf_span(&b)), "250");
+		refuse("out@else.test");
+		deliver_all();
+		assert_has(inbox_get("alice@here.test", i + 1), "Subject: the subject\r\n");
+		assert_int_equal(has(inbox_get("alice@here.test", i + 1), "and more of the body"),
+				 i);
+	}
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_content),	   T(test_notify),	  T(test_one_report),
+		T(test_none_for_none),	   T(test_double_bounce), T(test_undeliverable),
+		T(test_full_sender),	   T(test_expiry),	  T(test_clock_jump),
+		T(test_many_long_answers), T(test_original),
+	};
+	return cmocka_run_group_tests_name("mail: reports", tests, NULL, NULL);
+}
