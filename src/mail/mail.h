@@ -72,7 +72,8 @@ struct mail_transaction {
 struct mail_transaction *mail_transaction_new(void);
 void mail_transaction_free(struct mail_transaction *t); /* NULL is fine */
 /* Adds a piece of the body (LANE_SPOOL once it spilled).  ERR_TOOBIG (552 5.3.4), ERR_FULL
- * (452 4.3.1), ERR_IO. */
+ * (452 4.3.1), ERR_AGAIN (too many bodies in memory: 451), ERR_IO.  Not to be called again after
+ * one of these. */
 int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, uint64_t max_size);
 /* MAIL FROM of an authenticated account: may it use SENDER?  (submission; 5.7.1 naming the address,
  * text in MEM) */

@@ -1,12 +1,17 @@
 /* A transaction and its body while it arrives. */
 #include "mail/mail_int.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "sys/file.h"
 
-#define HEAD_MIN (128 * 1024) /* room for any honest header, whatever the inline limit */
+#define HEAD_MIN      (128 * 1024)   /* room for any honest header, whatever the inline limit */
+#define KEPT_MAX      (64u << 20)    /* of all bodies under way; then only headers stay */
+#define KEPT_MAX_HARD (4 * KEPT_MAX) /* not even those */
+
+static atomic_size_t kept; /* memory of all transactions' bodies */
 
 struct mail_transaction *mail_transaction_new(void)
 {
@@ -21,21 +26,46 @@ struct mail_transaction *mail_transaction_new(void)
 	return t;
 }
 
+static void forget_body(struct mail_transaction *t)
+{
+	atomic_fetch_sub(&kept, t->body.cap);
+	buf_done(&t->body);
+}
+
 void mail_transaction_free(struct mail_transaction *t)
 {
 	if (!t)
 		return;
 	if (t->spool_fd >= 0)
 		close(t->spool_fd);
-	buf_done(&t->body);
+	forget_body(t);
 	arena_done(&t->mem);
 	free(t);
 }
 
+/* Keeps what may stay in memory of PIECE and returns how much that is.  Many slow senders together
+ * are bounded too: past KEPT_MAX a message goes to disk as soon as its header (HEADED) is here. */
+static int keep_body(struct mail_transaction *t, span piece, bool headed)
+{
+	size_t n = MIN(piece.n, t->body.max - t->body.n), before = t->body.cap;
+	size_t others = atomic_load(&kept);
+	int e;
+
+	if (headed && others + n > KEPT_MAX)
+		return 0;
+	if (others + n > KEPT_MAX_HARD) {
+		forget_body(t); /* nothing will come of it */
+		return ERR_AGAIN;
+	}
+	e = buf_put_span(&t->body, span_sub(piece, 0, n));
+	atomic_fetch_add(&kept, t->body.cap - before);
+	return e < 0 ? e : (int)n;
+}
+
 int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, uint64_t max_size)
 {
+	bool headed = !t->scan.in_header;
 	struct conf *conf;
-	size_t keep;
 	int e;
 
 	if (t->body_size + piece.n > max_size)
@@ -51,11 +81,12 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
 	}
 	/* The beginning stays in memory for good: the header is checked there.  What follows goes
 	 * to disk. */
-	keep = MIN(piece.n, t->body.max - t->body.n);
-	e = buf_put_span(&t->body, span_sub(piece, 0, keep));
-	piece = span_from(piece, keep);
-	if (e < 0 || !piece.n)
+	e = keep_body(t, piece, headed);
+	if (e < 0)
 		return e;
+	piece = span_from(piece, (size_t)e);
+	if (!piece.n)
+		return 0;
 	t->spool_fd = file_spool_open(env->spool_dir);
 	if (t->spool_fd < 0) {
 		e = t->spool_fd;
