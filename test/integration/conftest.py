@@ -36,7 +36,7 @@ def shared_data(*parts):
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab():
     with Lab(zone=ZONE) as it:
         yield it
@@ -60,12 +60,12 @@ def place(lab):
     return Place(lab, next(places))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alpha(lab):
     return lab.alpha
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def beta(lab):
     return lab.beta
 

@@ -9,6 +9,7 @@ import random
 import shutil
 import smtplib
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -329,6 +330,17 @@ class Host:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) * 1024
 
+    def check_databases(self):
+        """Of a server that has ended: SQLite must call each sound."""
+        for base, _, files in os.walk(os.path.join(self.dir, "data")):
+            for name in files:
+                if name.endswith(".db"):
+                    path = os.path.join(base, name)
+                    db = sqlite3.connect(f"file:{path}?immutable=1", uri=True)
+                    found = db.execute("PRAGMA quick_check").fetchall()
+                    db.close()
+                    assert found == [("ok",)], f"{path}: {found}"
+
     def log_text(self):
         with open(os.path.join(self.dir, "log"), "rb") as f:
             return f.read()
@@ -460,6 +472,7 @@ class Lab:
             log = h.log_text().decode("utf-8", "replace")
             assert self.may_die or "parent.role_died" not in log, f"a role of {h.name} died:\n{log[-3000:]}"
             assert "Sanitizer" not in log, log[log.index("Sanitizer") - 200:][:6000]
+            h.check_databases()
 
     def remove(self):
         if self.own_dir:
