@@ -115,15 +115,16 @@ int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, use
 	while (r == 0) {
 		usec now = clock_wall();
 		notice_jump(q, now);
-		if (q->due.n == 0 || q->due.v[0]->due > now) {
-			next = q->due.n ? q->due.v[0]->due : 0;
+		struct group *first = schedule_first(q);
+		if (!first || first->due > now) {
+			next = first ? first->due : 0;
 			if (q->unsettled && (next == 0 || q->settle_at < next))
 				next = q->settle_at;
 			q->told = next;
 			q->armed = true;
 			break;
 		}
-		r = take(q, q->due.v[0], mem, ret);
+		r = take(q, first, mem, ret);
 	}
 	pthread_mutex_unlock(&q->lock);
 	if (r == 0)
@@ -143,6 +144,24 @@ int queue_lease_route(struct queue *q, span route, struct arena *mem, struct que
 	}
 	pthread_mutex_unlock(&q->lock);
 	return r;
+}
+
+void queue_hold_route(struct queue *q, span route)
+{
+	pthread_mutex_lock(&q->lock);
+	struct route *at = map_get(q->routes, route);
+	if (at)
+		at->held = true;
+	pthread_mutex_unlock(&q->lock);
+}
+
+void queue_resume_route(struct queue *q, span route)
+{
+	pthread_mutex_lock(&q->lock);
+	struct route *at = map_get(q->routes, route);
+	if (at && at->held)
+		schedule_resume(q, at);
+	schedule_unlock(q);
 }
 
 void queue_release(struct queue *q, const struct queue_lease *l)

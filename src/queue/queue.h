@@ -99,6 +99,11 @@ struct queue_lease {
 int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, usec *ret_next);
 /* Like queue_lease, but only for ROUTE (to fill an open connection). */
 int queue_lease_route(struct queue *q, span route, struct arena *mem, struct queue_lease *ret);
+/* While ROUTE is held, queue_lease() passes its messages over; queue_lease_route() and queue_list() do not.  For a
+ * destination that takes no more at the moment: whoever serves it leases by route, and resumes when nothing is left
+ * or nobody serves it any more.  Memory only; a route of which nothing waits or is leased is not held. */
+void queue_hold_route(struct queue *q, span route);
+void queue_resume_route(struct queue *q, span route);
 /* Called (any thread; must only post) when something became due earlier than was told by queue_lease. */
 void queue_on_due(struct queue *q, void (*fn)(void *arg), void *arg);
 /* Bytes [from, from+n) of the body. */

@@ -47,11 +47,13 @@ struct heap {
 	uint8_t which; /* index of group.at that is this heap's */
 };
 enum { HEAP_ALL, HEAP_ROUTE };
+#define SET_ASIDE UINT32_MAX
 
 struct route {
 	span text; /* owned */
 	struct heap heap;
 	uint32_t refs; /* groups, leased ones too */
+	bool held;     /* groups that come up are set aside: they wait in this heap only */
 };
 
 struct message {
@@ -66,8 +68,8 @@ struct group {
 	struct route *route;
 	struct group *next; /* of the message */
 	usec due;	    /* wall */
-	uint64_t lease;	    /* 0: waits, and is in both heaps */
-	uint32_t at[2];
+	uint64_t lease;	    /* 0: waits, and is in both heaps unless set aside */
+	uint32_t at[2];	    /* [HEAP_ALL] is SET_ASIDE while its route is held */
 	uint32_t n;
 	bool kept;  /* leased, and its results are in queue.unsettled */
 	bool fixed; /* due was asked for by the caller, not made by the schedule */
@@ -113,6 +115,9 @@ int shard_healthy(struct shard *s);
 /* A waiting group of a message that may be new to memory. */
 struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, const struct id *id,
 			   span route, usec due, bool fixed, const int64_t *rows, size_t n);
+/* The first in time of those whose route is not held, or NULL. */
+struct group *schedule_first(struct queue *q);
+void schedule_resume(struct queue *q, struct route *r);
 void schedule_lease(struct queue *q, struct group *g);
 void schedule_unlease(struct queue *q, struct group *g, usec due);
 void schedule_move(struct queue *q, struct group *g, usec due); /* of a waiting group */

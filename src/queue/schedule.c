@@ -85,13 +85,17 @@ static void route_put(struct queue *q, struct route *r)
 
 static void wait_in_heaps(struct queue *q, struct group *g)
 {
-	heap_add(&q->due, g);
+	if (g->route->held)
+		g->at[HEAP_ALL] = SET_ASIDE;
+	else
+		heap_add(&q->due, g);
 	heap_add(&g->route->heap, g);
 }
 
 static void leave_heaps(struct queue *q, struct group *g)
 {
-	heap_del(&q->due, g);
+	if (g->at[HEAP_ALL] != SET_ASIDE)
+		heap_del(&q->due, g);
 	heap_del(&g->route->heap, g);
 }
 
@@ -116,6 +120,24 @@ struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, con
 	q->n_rcpts += n;
 	wait_in_heaps(q, g);
 	return g;
+}
+
+struct group *schedule_first(struct queue *q)
+{
+	while (q->due.n && q->due.v[0]->route->held) {
+		struct group *g = q->due.v[0];
+		heap_del(&q->due, g);
+		g->at[HEAP_ALL] = SET_ASIDE;
+	}
+	return q->due.n ? q->due.v[0] : NULL;
+}
+
+void schedule_resume(struct queue *q, struct route *r)
+{
+	r->held = false;
+	for (uint32_t i = 0; i < r->heap.n; i++)
+		if (r->heap.v[i]->at[HEAP_ALL] == SET_ASIDE)
+			heap_add(&q->due, r->heap.v[i]);
 }
 
 void schedule_lease(struct queue *q, struct group *g)
@@ -196,18 +218,18 @@ struct group *schedule_find(struct queue *q, unsigned shard, int64_t message, in
 void schedule_clamp(struct queue *q, usec now)
 {
 	usec latest = now + q->conf.retry_max + q->conf.retry_max / 100 * q->conf.jitter_percent;
-	for (uint32_t i = 0; i < q->due.n; i++)
-		if (!q->due.v[i]->fixed && q->due.v[i]->due > latest)
-			q->due.v[i]->due = latest;
-	/* Cutting all that is above a bound down to it keeps the order of a heap, but for ties. */
-	for (uint32_t i = q->due.n / 2; i-- > 0;)
-		sift(&q->due, i);
 	void *v;
+	/* Cutting all that is above a bound down to it keeps the order of a heap, but for ties. */
 	for (size_t it = 0; map_next(q->routes, &it, NULL, &v);) {
 		struct heap *h = &((struct route *)v)->heap;
+		for (uint32_t i = 0; i < h->n; i++)
+			if (!h->v[i]->fixed && h->v[i]->due > latest)
+				h->v[i]->due = latest;
 		for (uint32_t i = h->n / 2; i-- > 0;)
 			sift(h, i);
 	}
+	for (uint32_t i = q->due.n / 2; i-- > 0;)
+		sift(&q->due, i);
 }
 
 void schedule_free(struct queue *q)

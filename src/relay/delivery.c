@@ -41,17 +41,20 @@ static void give_back(struct delivery *d, usec not_before)
 	settle(d);
 }
 
-/* Too many for their destination: due again when those before them should be through. */
-static void push_back(struct delivery *d, struct destination *dest)
+/* There is no way out now. */
+static void push_back(struct delivery *d)
 {
-	usec now = clock_wall();
+	queue_resume_route(d->relay->env->queue, d->lease.route);
+	give_back(d, clock_wall() + 2 * USEC_SEC);
+}
 
-	if (!dest || dest->pushed_until < now)
-		give_back(d, now + 2 * USEC_SEC);
-	else
-		give_back(d, MIN(dest->pushed_until, now + 300 * USEC_SEC));
-	if (dest)
-		dest->pushed_until = MAX(dest->pushed_until, now + 2 * USEC_SEC) + 100 * USEC_MSEC;
+/* Its destination has enough to do.  Those who are at work there lease by route what is next when
+ * they have settled (settle_job), so the queue need not offer it to us meanwhile. */
+static void hold(struct delivery *d)
+{
+	queue_hold_route(d->relay->env->queue, d->lease.route);
+	queue_release(d->relay->env->queue, &d->lease);
+	delivery_over(d);
 }
 
 /* --- settling --- */
@@ -65,7 +68,7 @@ static void settled(void *arg)
 	d->conn = NULL;
 	if (next)
 		next->relay->under_way++;
-	if (c && next && c->open) {
+	if (c && next && c->open && c->served < RELAY_SERVED_MAX) {
 		c->delivery = next;
 		next->conn = c;
 		delivery_begin_send(next);
@@ -95,6 +98,8 @@ static void settle_job(struct job *j)
 		else
 			delivery_free(next);
 	}
+	if (d->want_next && !d->next_lease)
+		queue_resume_route(r->env->queue, d->lease.route);
 	loop_post(r->loop, settled, d);
 }
 
@@ -104,8 +109,7 @@ static void settle(struct delivery *d)
 
 	if (c) {
 		c->state = CONN_SETTLING;
-		d->want_next = c->open && !c->dest->waiting && !d->relay->stopping &&
-			       c->served < RELAY_SERVED_MAX;
+		d->want_next = !c->dest->waiting && !d->relay->stopping;
 	}
 	relay_post_job(d, settle_job);
 }
@@ -135,7 +139,7 @@ void delivery_start_remote(struct delivery *d)
 		return;
 	}
 	if (!r->out || r->stopping) {
-		push_back(d, NULL);
+		push_back(d);
 		return;
 	}
 	dest = destination_get(r, d->lease.route);
@@ -150,8 +154,10 @@ void delivery_start_remote(struct delivery *d)
 		delivery_resolve(d);
 	} else if (dest->open > 0 && dest->n_waiting < 2 * MAX(conf->relay_per_destination, 1)) {
 		destination_wait(dest, d);
-	} else {
-		push_back(d, dest);
+	} else if (dest->open > 0) {
+		hold(d);
+	} else { /* too many connections elsewhere */
+		push_back(d);
 		destination_free_if_unused(r, dest);
 	}
 }

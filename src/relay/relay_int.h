@@ -93,7 +93,6 @@ struct destination {
 	struct delivery *waiting, **waiting_tail;
 	unsigned n_waiting;
 	struct conn *idle;
-	usec pushed_until; /* wall: when the last one that was pushed back is due again */
 };
 
 struct conn {

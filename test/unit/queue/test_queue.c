@@ -67,6 +67,44 @@ static void lease_by_route(void **state)
 	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 0);
 }
 
+static void a_held_route(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_rcpt_in full = to("a@x.test", "smtp:x.test"),
+			     other = to("b@y.test", "smtp:y.test");
+	struct queue_lease l, m;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(accept_body(f, SPAN("m"), &full, 1, NULL), 0);
+	assert_int_equal(accept_body(f, SPAN("m"), &other, 1, NULL), 0);
+	queue_hold_route(f->q, SPAN("smtp:none.test"));
+	assert_true(lease(f, &l));
+	assert_true(span_eq_str(l.route, "smtp:x.test"));
+	queue_hold_route(f->q, SPAN("smtp:x.test"));
+	queue_release(f->q, &l);
+	/* the other route is not kept waiting by the older messages of the held one */
+	assert_true(lease(f, &l));
+	assert_true(span_eq_str(l.route, "smtp:y.test"));
+	assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
+	assert_int_equal(accept_body(f, SPAN("m"), &full, 1, NULL), 0);
+	assert_false(lease(f, &l));
+	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 4);
+	/* who serves the route takes from it, and may give back, retry and drop as ever */
+	assert_int_equal(queue_lease_route(f->q, SPAN("smtp:x.test"), &f->mem, &l), 1);
+	assert_int_equal(queue_lease_route(f->q, SPAN("smtp:x.test"), &f->mem, &m), 1);
+	assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
+	assert_int_equal(settle_all(f, &m, OUTCOME_DEFERRED, 0), 0);
+	queue_clock_changed(f->q);
+	queue_resume_route(f->q, SPAN("smtp:x.test"));
+	for (int i = 0; i < 2; i++) {
+		assert_true(lease(f, &l));
+		assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
+	}
+	assert_false(lease(f, &l));
+	pass_time(20 * MINUTE);
+	assert_true(lease(f, &l));
+	assert_int_equal(l.rcpts[0].attempts, 1);
+}
+
 static void oldest_due_first(void **state)
 {
 	struct fixture *f = *state;
@@ -582,6 +620,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(groups_by_route),
 		T(lease_by_route),
+		T(a_held_route),
 		T(oldest_due_first),
 		T(backoff_stays_in_bounds),
 		T(retries_until_the_lifetime_ends),

@@ -28,7 +28,10 @@ static struct {
 	char status[12];
 	size_t settled, delivered;
 } leases[MAX_LEASES];
-static size_t n_leases, n_settled, n_local;
+static size_t n_leases, n_settled, n_local, n_holds;
+static char held[64]; /* the one route that is held */
+static void (*on_due)(void *arg);
+static void *on_due_arg;
 static struct loop *loop;
 static size_t stop_after;
 
@@ -54,7 +57,7 @@ int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, use
 
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < n_leases && !got; i++)
-		if (!leases[i].leased)
+		if (!leases[i].leased && strcmp(leases[i].route, held) != 0)
 			got = take(i, mem, ret);
 	pthread_mutex_unlock(&lock);
 	*ret_next = 0;
@@ -75,10 +78,34 @@ int queue_lease_route(struct queue *q, span route, struct arena *mem, struct que
 
 void queue_on_due(struct queue *q, void (*fn)(void *arg), void *arg)
 {
+	on_due = fn;
+	on_due_arg = arg;
 }
 
 void queue_release(struct queue *q, const struct queue_lease *l)
 {
+	pthread_mutex_lock(&lock);
+	leases[l->lease_id - 1].leased = false;
+	pthread_mutex_unlock(&lock);
+}
+
+void queue_hold_route(struct queue *q, span route)
+{
+	pthread_mutex_lock(&lock);
+	snprintf(held, sizeof held, "%.*s", SPAN_FMT(route));
+	n_holds++;
+	pthread_mutex_unlock(&lock);
+}
+
+void queue_resume_route(struct queue *q, span route)
+{
+	pthread_mutex_lock(&lock);
+	bool was = span_eq_str(route, held);
+	if (was)
+		held[0] = 0;
+	pthread_mutex_unlock(&lock);
+	if (was && on_due)
+		on_due(on_due_arg);
 }
 
 int queue_body_fd(struct queue *q, const struct queue_lease *l)
@@ -311,7 +338,8 @@ static void run(struct fake_out *f, bool then_die)
 static int reset(void **state)
 {
 	memset(leases, 0, sizeof leases);
-	n_leases = n_settled = n_local = 0;
+	n_leases = n_settled = n_local = n_holds = 0;
+	held[0] = 0;
 	return 0;
 }
 
@@ -340,10 +368,27 @@ static void test_connection_is_shared(void **state)
 	run(&f, false);
 	assert_true(f.most_open <= 2);
 	assert_true(f.opens <= 2);
+	assert_true(n_holds > 0);
 	for (size_t i = 0; i < 40; i++) {
 		assert_int_equal(leases[i].settled, 1);
-		assert_true(leases[i].outcome == OUTCOME_DELIVERED ||
-			    leases[i].outcome == OUTCOME_RELEASED);
+		assert_int_equal(leases[i].outcome, OUTCOME_DELIVERED);
+	}
+}
+
+/* One destination that is full keeps no other waiting, and what it could not take at once is not
+ * forgotten when its connections fail. */
+static void test_full_destination_fails(void **state)
+{
+	struct fake_out f = { .mx = "mx.test", .open_fail = RELAY_FAIL_CONNECT, .rcpt_code = 250 };
+
+	for (size_t i = 0; i < 40; i++)
+		add("smtp:mx.test", 1);
+	add("local", 1);
+	run(&f, false);
+	assert_int_equal(n_local, 1);
+	for (size_t i = 0; i < 40; i++) {
+		assert_int_equal(leases[i].settled, 1);
+		assert_int_equal(leases[i].outcome, OUTCOME_DEFERRED);
 	}
 }
 
@@ -460,6 +505,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_delivered, reset),
 		cmocka_unit_test_setup(test_connection_is_shared, reset),
+		cmocka_unit_test_setup(test_full_destination_fails, reset),
 		cmocka_unit_test_setup(test_many_recipients, reset),
 		cmocka_unit_test_setup(test_refused_and_deferred, reset),
 		cmocka_unit_test_setup(test_tls_trouble_is_retried_in_clear, reset),
