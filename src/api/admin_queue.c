@@ -86,6 +86,55 @@ static int cmd_show(struct admin_request *r)
 			    : e;
 }
 
+static bool rcpt_matches(const struct queue_entry_rcpt *rcpt, const struct queue_filter *f)
+{
+	span domain = rcpt->address;
+
+	while (span_find(domain, '@') != SPAN_NPOS)
+		span_cut(&domain, '@');
+	return !rcpt->leased && (!f->to.n || span_ieq(f->to, rcpt->address)) &&
+	       (!f->domain.n || span_ieq(f->domain, domain));
+}
+
+static void note_dropped(struct admin_request *r, const struct queue_entry *entry,
+			 const struct queue_filter *f, struct arena *mem)
+{
+	struct event_list l;
+
+	event_list_init(&l, mem);
+	for (size_t i = 0; i < entry->n_rcpts; i++)
+		if (rcpt_matches(&entry->rcpts[i], f))
+			event_span(event_note(&l, "queue.drop"), "to", entry->rcpts[i].address,
+				   mem);
+	if (l.first)
+		events_append(r->env->events, &entry->id, &l, NULL, 0);
+}
+
+/* Nobody is told of what is dropped, so the timeline has to say where it went. */
+static int note_all(struct admin_request *r, const struct queue_filter *f)
+{
+	struct id after;
+	bool more = false;
+
+	do {
+		_cleanup_(arena_donep) struct arena mem;
+		struct queue_entry *list;
+		size_t n;
+		int e;
+
+		arena_init(&mem);
+		e = queue_list(r->env->queue, f, more ? &after : NULL, PAGE, &mem, &list, &n);
+		if (e < 0)
+			return e;
+		for (size_t i = 0; i < n; i++)
+			note_dropped(r, &list[i], f, &mem);
+		more = n == PAGE;
+		if (more)
+			after = list[n - 1].id;
+	} while (more);
+	return 0;
+}
+
 static int change(struct admin_request *r,
 		  int (*fn)(struct queue *, const struct queue_filter *, size_t *))
 {
@@ -101,7 +150,9 @@ static int change(struct admin_request *r,
 
 		return queue_rows(r, &f, &shown);
 	}
-	e = fn(r->env->queue, &f, &n);
+	e = fn == queue_drop ? note_all(r, &f) : 0;
+	if (e == 0)
+		e = fn(r->env->queue, &f, &n);
 	if (e == 0)
 		admin_row(r, json_pack("{s:I}", "recipients", (json_int_t)n));
 	r->hooks->relay_kick(r->hooks->arg);

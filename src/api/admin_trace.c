@@ -27,6 +27,18 @@ static int trace_one(struct admin_request *r, const struct id *id, size_t *count
 	return e;
 }
 
+static int trace_waiting_entry(struct admin_request *r, const struct queue_entry *entry)
+{
+	for (size_t i = 0; i < entry->n_rcpts; i++)
+		admin_row(r, json_pack("{s:o,s:o,s:s,s:o,s:i,s:o,s:o}", "id", admin_id(&entry->id),
+				       "time", admin_time(clock_wall()), "event", "queue.waiting",
+				       "to", json_span(entry->rcpts[i].address), "attempts",
+				       (int)entry->rcpts[i].attempts, "next_attempt",
+				       admin_time(entry->rcpts[i].next_attempt), "reply",
+				       json_span(entry->rcpts[i].last_reply)));
+	return (int)entry->n_rcpts;
+}
+
 /* What still waits is in the queue's own rows, even if the journal lost its last moments. */
 static int trace_waiting(struct admin_request *r, const struct id *id)
 {
@@ -34,19 +46,16 @@ static int trace_waiting(struct admin_request *r, const struct id *id)
 	struct queue_filter f;
 	struct queue_entry *list;
 	size_t n;
+	int rows = 0;
 
 	id_format(id, text);
 	f = (struct queue_filter){ .id = span_str(text) };
-	if (queue_list(r->env->queue, &f, NULL, 1, r->mem, &list, &n) < 0 || !n)
+	/* What went on to an alias's targets waits beside the rest, under the same id. */
+	if (queue_list(r->env->queue, &f, NULL, MAX_FOUND, r->mem, &list, &n) < 0)
 		return 0;
-	for (size_t i = 0; i < list[0].n_rcpts; i++)
-		admin_row(r, json_pack("{s:o,s:o,s:s,s:o,s:i,s:o,s:o}", "id", admin_id(id), "time",
-				       admin_time(clock_wall()), "event", "queue.waiting", "to",
-				       json_span(list[0].rcpts[i].address), "attempts",
-				       (int)list[0].rcpts[i].attempts, "next_attempt",
-				       admin_time(list[0].rcpts[i].next_attempt), "reply",
-				       json_span(list[0].rcpts[i].last_reply)));
-	return (int)list[0].n_rcpts;
+	for (size_t i = 0; i < n; i++)
+		rows += trace_waiting_entry(r, &list[i]);
+	return rows;
 }
 
 static int cmd_trace(struct admin_request *r)
