@@ -91,6 +91,31 @@ static void test_spool(void **state)
 	close(fd);
 }
 
+/* Whatever way the kernel copies: all of it, from where it was asked, or an error. */
+static void test_copy(void **state)
+{
+	int from = file_spool_open(dir), to = file_spool_open(dir), pipes[2], full;
+	char back[8];
+	assert_int_equal(file_write_all(from, SPAN("0123456789")), 0);
+	assert_int_equal(file_write_all(to, SPAN("ab")), 0);
+	assert_int_equal(file_copy_all(from, 3, 5, to), 0);
+	assert_int_equal(file_pread_all(to, back, 7, 0), 0);
+	assert_memory_equal(back, "ab34567", 7);
+	assert_int_equal(file_copy_all(from, 3, 0, to), 0);
+	assert_int_equal(file_copy_all(from, 8, 3, to), ERR_CORRUPT); /* it is shorter */
+	assert_int_equal(pipe(pipes), 0);			      /* no file: by hand */
+	assert_int_equal(file_copy_all(from, 6, 4, pipes[1]), 0);
+	assert_int_equal(read(pipes[0], back, sizeof(back)), 4);
+	assert_memory_equal(back, "6789", 4);
+	full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(file_copy_all(from, 0, 10, full), ERR_FULL);
+	close(full);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(from);
+	close(to);
+}
+
 static void check_range(span frames, const char *raw, size_t size, uint64_t from, uint64_t n)
 {
 	struct buf out = BUF_INIT(2 << 20);
@@ -143,6 +168,7 @@ int main(void)
 		cmocka_unit_test(test_replace_and_read),
 		cmocka_unit_test(test_directories),
 		cmocka_unit_test(test_spool),
+		cmocka_unit_test(test_copy),
 		cmocka_unit_test(test_zstd),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
