@@ -121,7 +121,7 @@ static int account_add(struct admin_request *r)
 static int account_rm(struct admin_request *r)
 {
 	struct err_info info = { 0 };
-	char id[ACCOUNT_ID_LEN + 1] = "";
+	char id[ACCOUNT_ID_LEN + 1];
 	span address;
 	int e;
 
