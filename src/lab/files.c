@@ -241,6 +241,7 @@ static bool is_ours(const char *dir)
 static int take_dir(struct lab *l, struct err_info *info)
 {
 	char real[PATH_MAX], path[4300];
+	struct stat st;
 	int e = file_mkdirs(l->dir);
 
 	if (e < 0 || !realpath(l->dir, real))
@@ -252,6 +253,11 @@ static int take_dir(struct lab *l, struct err_info *info)
 			       "name below it; choose a shorter --dir",
 			       real, LAB_DIR_MAX);
 	snprintf(l->dir, sizeof l->dir, "%s", real);
+	/* Not into somebody else's folder, least of all as root: they could turn its files into
+	 * links. */
+	if (stat(l->dir, &st) != 0 || st.st_uid != geteuid())
+		return err_set(info, ERR_PERM, "%s belongs to another user; choose another --dir",
+			       l->dir);
 	if (is_ours(l->dir))
 		(void)chmod(l->dir, 0711); /* check_path tells if that did not help */
 	e = check_path(l->dir, info);

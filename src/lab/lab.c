@@ -37,12 +37,26 @@ static int unknown(const char *arg)
 	return usage(EX_USAGE);
 }
 
+/* This program, as it can be typed in another terminal. */
+static void own_path(char *ret, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", ret, size - 1);
+
+	if (n > 0)
+		ret[n] = 0;
+	else
+		snprintf(ret, size, "postrider");
+}
+
 static void describe(const struct lab *l)
 {
+	const struct lab_host *a = &l->hosts[0], *b = &l->hosts[1];
+	char self[4096];
+
 	for (int i = 0; i < LAB_HOSTS; i++) {
 		const struct lab_host *h = &l->hosts[i];
 
-		printf("%s (%s:%u for MX), on 127.0.0.1:", h->name, h->address, l->mx_port);
+		printf("%s on 127.0.0.1:", h->name);
 		for (int k = 0; k < LAB_PORTS; k++)
 			printf(" %s %u", lab_port_names[k], h->ports[k]);
 		printf("\n");
@@ -50,15 +64,19 @@ static void describe(const struct lab *l)
 			printf("    %s@%s  password %s\n", h->users[k], h->domain,
 			       l->passwords[i][k]);
 	}
-	printf("CA for your client: %s\n", l->ca_path);
-	printf("\nTry, in another terminal:\n"
-	       "  swaks --server 127.0.0.1:%u -tlsc --auth-user %s@%s --auth-password %s --from "
-	       "%s@%s --to %s@%s\n"
-	       "  postrider --socket %s trace %s@%s\n"
-	       "  postrider lab clock +4h --dir %s\n",
-	       l->hosts[0].ports[2], l->hosts[0].users[0], l->hosts[0].domain, l->passwords[0][0],
-	       l->hosts[0].users[0], l->hosts[0].domain, l->hosts[1].users[0], l->hosts[1].domain,
-	       l->hosts[1].admin, l->hosts[1].users[0], l->hosts[1].domain, l->dir);
+	own_path(self, sizeof self);
+	printf("\nThe CA for your mail client is %s. Try, in another terminal:\n\n"
+	       "  swaks --server 127.0.0.1:%u -tlsc --auth-user %s@%s --auth-password %s \\\n"
+	       "    --from %s@%s --to %s@%s\n"
+	       "  curl --cacert %s -u %s@%s:%s --resolve %s:%u:127.0.0.1 \\\n"
+	       "    'imaps://%s:%u/INBOX;MAILINDEX=1'\n"
+	       "  %s --socket %s trace %s@%s\n"
+	       "  %s lab clock +4h --dir %s\n\n"
+	       "Ctrl-C ends it.\n",
+	       l->ca_path, a->ports[2], a->users[0], a->domain, l->passwords[0][0], a->users[0],
+	       a->domain, b->users[0], b->domain, l->ca_path, b->users[0], b->domain,
+	       l->passwords[1][0], b->name, b->ports[4], b->name, b->ports[4], self, b->admin,
+	       b->users[0], b->domain, self, l->dir);
 	fflush(stdout);
 }
 
