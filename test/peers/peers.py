@@ -215,6 +215,10 @@ in_flow_delay = 0
         self.write("etc/postfix/boxes", "".join(f"{b}@{domain} {b}/\n" for b in boxes))
         return self
 
+    def setting(self, name, value):
+        done = self.run("postconf", f"{name}={value}")
+        assert done.returncode == 0, done.stdout
+
     def prepare(self):
         """master.cf as shipped, but without chroot and with our address."""
         self.folder("var/lib/postfix", self.UID, self.UID)
@@ -302,5 +306,42 @@ begin retry
 * * F,1h,2s
 begin rewrite
 begin authenticators
+""")
+        return self
+
+
+class Dovecot(Peer):
+    """LMTP into maildirs, for any user."""
+
+    name, log = "dovecot", "var/log/dovecot.log"
+    command = ["dovecot", "-F"]
+
+    def configure(self):
+        self.folder("run/dovecot", 0, 0)
+        self.write("etc/dovecot/dovecot.conf", f"""\
+protocols = lmtp
+listen = {self.address}
+base_dir = /run/dovecot/
+ssl = no
+log_path = /var/log/dovecot.log
+mail_location = maildir:~/Maildir
+first_valid_uid = 100
+passdb {{
+  driver = static
+  args = nopassword=y
+}}
+userdb {{
+  driver = static
+  args = uid=vmail gid=vmail home=/var/vmail/%n
+}}
+namespace inbox {{
+  inbox = yes
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {self.address}
+    port = {self.port}
+  }}
+}}
 """)
         return self
