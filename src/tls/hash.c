@@ -47,6 +47,27 @@ void sha256(span in, uint8_t ret[32])
 	digest(algs.sha256, in, ret);
 }
 
+/* The stream is the library's context under our name. */
+struct sha256_stream *sha256_begin(void)
+{
+	fetch();
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	must(ctx && algs.sha256 && EVP_DigestInit_ex2(ctx, algs.sha256, NULL) == 1);
+	return (struct sha256_stream *)ctx;
+}
+
+void sha256_add(struct sha256_stream *s, span in)
+{
+	must(EVP_DigestUpdate((EVP_MD_CTX *)s, in.p, in.n) == 1);
+}
+
+void sha256_end(struct sha256_stream *s, uint8_t ret[32])
+{
+	if (ret)
+		must(EVP_DigestFinal_ex((EVP_MD_CTX *)s, ret, NULL) == 1);
+	EVP_MD_CTX_free((EVP_MD_CTX *)s);
+}
+
 void sha1(span in, uint8_t ret[20])
 {
 	fetch();

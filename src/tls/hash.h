@@ -4,6 +4,11 @@
 #include "base/span.h"
 
 void sha256(span in, uint8_t ret[32]);
+/* The same in pieces.  sha256_end frees; an unfinished one is freed with ret NULL. */
+struct sha256_stream;
+struct sha256_stream *sha256_begin(void);
+void sha256_add(struct sha256_stream *s, span in);
+void sha256_end(struct sha256_stream *s, uint8_t ret[32]);
 void sha1(span in, uint8_t ret[20]);
 void hmac_sha256(span key, span in, uint8_t ret[32]);
 /* PBKDF2-HMAC-SHA-256 (SCRAM's Hi, RFC 5802 2.2). */
