@@ -63,6 +63,14 @@ int cli_config_show(struct cli *c);
 int cli_config_manual(struct cli *c);
 int cli_account_password(struct cli *c); /* account add, account passwd */
 
+/* --- sender authentication (trust.c) --- */
+int cli_spf_check(struct cli *c);
+int cli_dkim_verify(struct cli *c);
+int cli_dkim_sign(struct cli *c);
+int cli_arc_verify(struct cli *c);
+int cli_arc_seal(struct cli *c);
+int cli_dmarc_check(struct cli *c);
+
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_account_added, render_account_removed,
 	render_alias, render_queue, render_trace, render_status, render_count;

@@ -5,6 +5,9 @@
 #include <string.h>
 
 #define FILTER "from=ADDRESS to=ADDRESS domain=DOMAIN"
+#define OFFLINE "zone=FILE time=UNIX"
+#define CLIENT "ip=ADDRESS helo=NAME from=ADDRESS receiver=NAME "
+#define SIGNER "domain=DOMAIN selector=NAME key=FILE headers=LIST time=UNIX"
 #define POLICY "from=owned|any|default"
 
 const struct cli_command cli_commands[] = {
@@ -51,6 +54,15 @@ const struct cli_command cli_commands[] = {
 	  .render = render_count, .dry_run = true },
 	{ "trace", "key", "", "Show a message's journey, by id, address or Message-ID.",
 	  .render = render_trace },
+	{ "spf check", "", CLIENT OFFLINE, "May this host send for this domain?", cli_spf_check },
+	{ "dkim verify", "file", OFFLINE, "Check a message's DKIM signatures.", cli_dkim_verify },
+	{ "dkim sign", "file", SIGNER " canon=HEADER/BODY expires=UNIX", "Sign a message.",
+	  cli_dkim_sign },
+	{ "arc verify", "file", OFFLINE, "Check a message's chain of seals.", cli_arc_verify },
+	{ "arc seal", "file", SIGNER " zone=FILE authserv-id=ID", "Add a seal to a message.",
+	  cli_arc_seal },
+	{ "dmarc check", "file", CLIENT OFFLINE, "Does the author's domain stand behind a message?",
+	  cli_dmarc_check },
 	{ "lab", "", "", "Run two servers on loopback to try things (postrider lab --help)." },
 	{ NULL },
 };
