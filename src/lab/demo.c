@@ -42,8 +42,8 @@ static int hear(struct talk *t, char want)
 	buf_reset(&t->in);
 	for (;;) {
 		span s = buf_span(&t->in), line = s, last = s;
-		char *to = buf_reserve(&t->in, 4096);
 		size_t n = 0;
+		char *to;
 
 		while (line.n && span_find(line, '\n') != SPAN_NPOS)
 			last = span_cut(&line, '\n');
@@ -53,6 +53,7 @@ static int hear(struct talk *t, char want)
 			return err_set(t->info, ERR_PROTO, "the server said: %.*s",
 				       (int)MIN(last.n - 1, (size_t)150), last.p);
 		}
+		to = buf_reserve(&t->in, 4096); /* S is not valid any more */
 		if (!to || tls_read(t->tls, to, 4096, &n) != TLS_OK)
 			return err_set(t->info, ERR_TLS, "the server closed the connection");
 		buf_added(&t->in, n);
