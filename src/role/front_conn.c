@@ -18,6 +18,9 @@
 
 /* Reads of one connection in one round. */
 #define READ_ROUNDS 4
+/* Commands that front answers itself, of one connection in one round: who sends nothing but NOOP
+ * must not make everybody else wait for the end of it. */
+#define STEPS_PER_TURN 100
 
 static void conn_io(void *arg, unsigned events);
 static void conn_timeout(void *arg);
@@ -135,6 +138,9 @@ void conn_kill(struct conn *c, enum sess_why why)
 		return;
 	conn_tell_closed(c, why);
 	c->state = CONN_DEAD;
+	if (c->waits_turn)
+		TAILQ_REMOVE(&c->loop->turns, c, next_turn);
+	c->waits_turn = false;
 	loop_timer_stop(&c->timer);
 	loop_io_del(c->io);
 	c->io = NULL;
@@ -209,11 +215,39 @@ static bool may_feed(const struct conn *c)
 	return c->state == CONN_PARKED && c->out.n <= OUT_LOW;
 }
 
-/* Runs the wire over IN while it only replies; the replies gather, up to a limit. */
-static enum wire_step feed_steps(struct conn *c, span in, size_t *at, struct wire_out *out)
+static void take_turns(void *arg)
+{
+	struct front_loop *l = arg;
+	struct turns now = TAILQ_HEAD_INITIALIZER(now);
+	TAILQ_CONCAT(&now, &l->turns, next_turn);
+	/* Pumping one cannot kill another, so that all in NOW stay alive until their turn. */
+	for (struct conn *c; (c = TAILQ_FIRST(&now));) {
+		TAILQ_REMOVE(&now, c, next_turn);
+		c->waits_turn = false;
+		conn_pump(c);
+	}
+}
+
+/* The rest of C's input is taken in the next round. */
+static void wait_turn(struct conn *c)
+{
+	struct front_loop *l = c->loop;
+	if (c->waits_turn)
+		return;
+	if (TAILQ_EMPTY(&l->turns))
+		loop_post(l->loop, take_turns, l);
+	c->waits_turn = true;
+	TAILQ_INSERT_TAIL(&l->turns, c, next_turn);
+}
+
+/* Runs the wire over IN while it only replies and LEFT steps are left; the replies gather, up to a
+ * limit. */
+static enum wire_step feed_steps(struct conn *c, span in, size_t *at, struct wire_out *out,
+				 unsigned *left)
 {
 	enum wire_step step = WIRE_REPLY;
-	while (step == WIRE_REPLY && out->reply->n <= OUT_LOW) {
+	while (step == WIRE_REPLY && out->reply->n <= OUT_LOW && *left > 0) {
+		--*left;
 		size_t used = 0;
 		buf_reset(out->group);
 		buf_reset(out->body);
@@ -232,14 +266,20 @@ static size_t feed(struct conn *c, span in)
 	struct front_loop *l = c->loop;
 	struct wire_out out = { .reply = &l->reply, .group = &l->group, .body = &l->body };
 	size_t at = 0;
+	unsigned left = STEPS_PER_TURN;
 	enum wire_step step;
 	do {
 		buf_reset(&l->reply);
-		step = feed_steps(c, in, &at, &out);
+		step = feed_steps(c, in, &at, &out, &left);
 		conn_write(c, buf_span(&l->reply));
-	} while (step == WIRE_REPLY && may_feed(c));
+	} while (step == WIRE_REPLY && left > 0 && may_feed(c));
 	if (c->state != CONN_PARKED)
 		return at;
+	if (step == WIRE_REPLY) {
+		if (left == 0)
+			wait_turn(c);
+		return at;
+	}
 	if (l->group.failed || l->body.failed) /* the wire's own limits are smaller */
 		conn_farewell(c, SESS_WHY_ABUSE);
 	else if (step == WIRE_FORWARD)
@@ -283,8 +323,9 @@ static void take_input(struct conn *c, span fresh)
  * read ahead is bounded, or a slow disk would fill our memory with bodies. */
 static bool wants_input(const struct conn *c)
 {
-	return !c->eof && c->state <= CONN_DRAINING && c->state != CONN_HANDSHAKE &&
-	       c->out.n <= OUT_LOW && conn_waiting(c) < c->ops->input_limit &&
+	return !c->eof && !c->waits_turn && c->state <= CONN_DRAINING &&
+	       c->state != CONN_HANDSHAKE && c->out.n <= OUT_LOW &&
+	       conn_waiting(c) < c->ops->input_limit &&
 	       (c->state == CONN_PARKED || atomic_load(&c->loop->front->ahead) < AHEAD_MAX);
 }
 
@@ -385,7 +426,7 @@ static void conn_advance(struct conn *c)
 {
 	if (c->state == CONN_DRAINING && c->out.n <= OUT_LOW)
 		conn_ask(c, SESS_DRAINED, NULL);
-	if (!may_feed(c))
+	if (!may_feed(c) || c->waits_turn)
 		return;
 	if (conn_waiting(c) >= c->ops->input_limit) /* and the wire still wants more */
 		conn_farewell(c, SESS_WHY_ABUSE);

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "base/map.h"
 #include "conf/conf.h"
@@ -103,7 +104,8 @@ struct conn {
 	struct buf in; /* bytes the wire has not taken; no memory while empty */
 	size_t in_at;  /* those before were taken */
 	struct rope out;
-	struct conn *next; /* in the handshake queue, or among the dead */
+	struct conn *next;	     /* in the handshake queue, or among the dead */
+	TAILQ_ENTRY(conn) next_turn; /* in the loop's TURNS while WAITS_TURN */
 	usec last_read;
 	uint32_t epoch;
 	uint32_t idle_seconds;
@@ -113,7 +115,8 @@ struct conn {
 	uint8_t state;	    /* enum conn_state */
 	uint8_t timed;	    /* enum conn_timed: what the timer is armed for */
 	uint8_t tls_result; /* of the last handshake step; written in the pool */
-	bool implicit_tls, opened, established, eof, in_pool, wire_open, read_wants_write;
+	bool implicit_tls, opened, established, eof, in_pool, wire_open, read_wants_write,
+		waits_turn;
 	struct sockaddr_any peer, local;
 };
 
@@ -204,6 +207,7 @@ struct front_loop {
 	struct idmap *conns;
 	uint64_t last_id;
 	struct conn *dead;
+	TAILQ_HEAD(turns, conn) turns; /* have input that the wire could take at once */
 	struct loop_timer drain_timer;
 	usec drain_until;			/* 0: not draining */
 	struct buf reply, group, body, payload; /* scratch of one feed */

@@ -235,6 +235,7 @@ struct front_loop *front_loop_new(struct front *f, unsigned number)
 	l->number = number;
 	l->loop = loop_new();
 	l->conns = idmap_new();
+	TAILQ_INIT(&l->turns);
 	l->reply = BUF_INIT(OUT_MAX);
 	l->group = BUF_INIT(GROUP_MAX);
 	l->body = BUF_INIT(GROUP_MAX);
