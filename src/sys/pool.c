@@ -179,9 +179,11 @@ int pool_post(struct pool *p, enum lane lane, struct job *j)
 		j->posted_at = clock_mono();
 		fifo_push(&l->queue, j);
 		l->waiting++;
-		pthread_cond_signal(&l->wakeup);
 	}
 	pthread_mutex_unlock(&l->lock);
+	/* Not under the lock: the worker would wake only to wait for it. */
+	if (r == 0)
+		pthread_cond_signal(&l->wakeup);
 	return r;
 }
 
