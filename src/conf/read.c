@@ -11,6 +11,8 @@
 #include "format/address.h"
 #include "sys/file.h"
 
+#define MAX_DEPTH 16
+
 struct reader {
 	yaml_document_t doc;
 	const char *file;
@@ -278,12 +280,49 @@ static int want_end(struct reader *r, yaml_parser_t *parser)
 	return root ? conf_fail(r->info, &at, "expected the end: a file is one YAML document") : 0;
 }
 
+/* libyaml's time grows with the square of the depth; no option needs more than a few levels. */
+static int check_depth(struct reader *r, span text)
+{
+	yaml_parser_t parser;
+	unsigned depth = 0;
+	bool end = false;
+	int ret = 0;
+
+	if (!yaml_parser_initialize(&parser))
+		return err_set(r->info, ERR_NOMEM, "out of memory");
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text.p, text.n);
+	while (!end && ret == 0) {
+		yaml_event_t ev;
+
+		if (!yaml_parser_parse(&parser, &ev)) {
+			ret = bad_yaml(r, &parser);
+			break;
+		}
+		if (ev.type == YAML_SEQUENCE_START_EVENT || ev.type == YAML_MAPPING_START_EVENT)
+			depth++;
+		else if (ev.type == YAML_SEQUENCE_END_EVENT || ev.type == YAML_MAPPING_END_EVENT)
+			depth--;
+		if (depth > MAX_DEPTH) {
+			struct conf_place at = { r->file, ev.start_mark.line + 1,
+						 ev.start_mark.column + 1 };
+
+			ret = conf_fail(r->info, &at, "nested too deep");
+		}
+		end = ev.type == YAML_STREAM_END_EVENT;
+		yaml_event_delete(&ev);
+	}
+	yaml_parser_delete(&parser);
+	return ret;
+}
+
 static int read_document(struct reader *r, span text)
 {
 	yaml_parser_t parser;
 	yaml_node_t *root;
-	int ret;
+	int ret = check_depth(r, text);
 
+	if (ret < 0)
+		return ret;
 	if (!yaml_parser_initialize(&parser))
 		return err_set(r->info, ERR_NOMEM, "out of memory");
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text.p, text.n);

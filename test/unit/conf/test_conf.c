@@ -209,9 +209,10 @@ static void test_not_yaml(void **state)
 	c = NULL;
 	assert_int_equal(conf_parse(span_of(big, CONF_MAX_TEXT + 1), "f", &c, &info), ERR_TOOBIG);
 	assert_string_equal(info.text, "f:1:1: the file is larger than 64 KiB");
-	/* Depth costs no stack. */
+	/* Depth costs neither stack nor time. */
 	memset(big, '[', CONF_MAX_TEXT);
 	assert_true(conf_parse(span_of(big, CONF_MAX_TEXT), "f", &c, &info) < 0);
+	assert_string_equal(info.text, "f:1:17: nested too deep");
 	assert_null(c);
 }
 
