@@ -28,6 +28,7 @@
 #define RESTART_MAX   (30 * USEC_SEC)
 #define STABLE_AFTER  (60 * USEC_SEC) /* a role that lived this long starts afresh */
 #define DRAIN_MAX     (20 * USEC_SEC) /* per role */
+#define JOIN_MAX_S    5
 
 static const char *const role_name[ROLE_COUNT] = { "keys", "core", "out", "front" };
 
@@ -177,6 +178,20 @@ static void start_due(struct parent *p)
 	}
 }
 
+/* The end of main() takes the libraries down: no thread may be inside them still. */
+static void join_role(struct role_state *r)
+{
+	struct timespec until;
+
+	if (!r->threaded)
+		return;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += JOIN_MAX_S;
+	if (pthread_timedjoin_np(r->thread, NULL, &until) != 0)
+		pthread_detach(r->thread);
+	r->threaded = false;
+}
+
 /* Lets one role end what it does; then makes sure that it is gone. */
 static void drain_role(struct parent *p, struct role_state *r)
 {
@@ -214,8 +229,10 @@ static void drain(struct parent *p)
 	/* Who could not start has said why, in one line. */
 	if (p->announced)
 		log_event(LOG_NOTICE, "parent.draining");
-	for (size_t i = 0; i < ARRAY_LEN(order); i++)
+	for (size_t i = 0; i < ARRAY_LEN(order); i++) {
 		drain_role(p, &p->roles[order[i]]);
+		join_role(&p->roles[order[i]]);
+	}
 	if (p->announced)
 		log_event(LOG_NOTICE, "parent.stopped");
 }

@@ -1,6 +1,7 @@
 /* Inside role/: the parent's state. */
 #pragma once
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #include "base/buf.h"
@@ -14,7 +15,9 @@ enum role_kind { ROLE_KEYS, ROLE_CORE, ROLE_OUT, ROLE_FRONT, ROLE_COUNT }; /* or
 struct role_state {
 	enum role_kind kind;
 	const char *name;
-	pid_t pid;   /* 0: not running */
+	pid_t pid;	  /* 0: not running */
+	pthread_t thread; /* with --single, if THREADED */
+	bool threaded;
 	int control; /* parent's end, or -1 */
 	bool ready;
 	usec started, retry_at; /* monotonic; retry_at 0: not waiting */

@@ -34,17 +34,16 @@ static void *role_thread(void *arg)
 	return NULL;
 }
 
-static int start_thread(enum role_kind kind, int control, struct err_info *info)
+static int start_thread(struct role_state *r, int control, struct err_info *info)
 {
 	struct thread_start *s = xcalloc(1, sizeof *s);
-	pthread_t t;
 
-	*s = (struct thread_start){ kind, control };
-	if (pthread_create(&t, NULL, role_thread, s) != 0) {
+	*s = (struct thread_start){ r->kind, control };
+	if (pthread_create(&r->thread, NULL, role_thread, s) != 0) {
 		free(s);
 		return err_set(info, ERR_AGAIN, "cannot start a thread");
 	}
-	pthread_detach(t);
+	r->threaded = true;
 	return 0;
 }
 
@@ -150,7 +149,7 @@ int parent_start_role(struct parent *p, enum role_kind kind, struct err_info *in
 	if (e < 0)
 		return err_set(info, e, "cannot make a channel: %s", err_text(e));
 	if (p->options->single) {
-		e = start_thread(kind, fds[1], info);
+		e = start_thread(r, fds[1], info);
 	} else {
 		r->pid = spawn_role(r->name, fds[1], info);
 		e = r->pid < 0 ? (int)r->pid : 0;
