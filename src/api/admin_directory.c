@@ -3,7 +3,8 @@
 
 #include "base/log.h"
 
-#define MAX_TARGETS 1000
+#define CHECK_REPORT_MAX (1024u * 1024)
+#define MAX_TARGETS	 1000
 
 static int done(struct admin_request *r, int e, const struct err_info *info)
 {
@@ -140,6 +141,49 @@ static int account_rm(struct admin_request *r)
 	return 0;
 }
 
+/* One row per finding; a sound account gives one row too, so that silence never means success. */
+static void check_one(struct admin_request *r, const struct directory_account *a)
+{
+	_cleanup_(account_putp) struct account *open = NULL;
+	_cleanup_(buf_donep) struct buf report = BUF_INIT(CHECK_REPORT_MAX);
+	span lines;
+	int n = 0;
+
+	if (account_get(r->env->store, span_str(a->id), &open, NULL) < 0) {
+		admin_row(r, json_pack("{s:o,s:b,s:s}", "address", json_span(a->address), "sound",
+				       0, "finding", "its folder is missing or cannot be opened"));
+		return;
+	}
+	n = store_check(open, &report);
+	if (n == 0)
+		admin_row(r, json_pack("{s:o,s:b}", "address", json_span(a->address), "sound", 1));
+	lines = buf_span(&report);
+	while (n && lines.n)
+		admin_row(r, json_pack("{s:o,s:b,s:o}", "address", json_span(a->address), "sound",
+				       0, "finding", json_span(span_cut(&lines, '\n'))));
+}
+
+static int account_check(struct admin_request *r)
+{
+	struct directory_account *a, one;
+	span address = json_str(r->args, "address");
+	size_t n;
+	int e;
+
+	if (address.n) {
+		e = directory_account_get(r->env->directory, address, r->mem, &one);
+		if (e < 0)
+			return admin_fail(r, e, "there is no account %.*s",
+					  SPAN_FMT(span_sub(address, 0, 200)));
+		check_one(r, &one);
+		return 0;
+	}
+	e = directory_accounts(r->env->directory, SPAN_NULL, r->mem, &a, &n);
+	for (size_t i = 0; e == 0 && i < n && !r->broken; i++)
+		check_one(r, &a[i]);
+	return e;
+}
+
 static int account_passwd(struct admin_request *r)
 {
 	struct err_info info = { 0 };
@@ -250,17 +294,11 @@ static int alias_list(struct admin_request *r)
 }
 
 const struct admin_command admin_directory_commands[] = {
-	{ "domain add", domain_add },
-	{ "domain set", domain_set },
-	{ "domain rm", domain_rm },
-	{ "domain list", domain_list },
-	{ "account add", account_add },
-	{ "account rm", account_rm },
-	{ "account set", account_set },
-	{ "account list", account_list },
-	{ "account passwd", account_passwd },
-	{ "alias add", alias_add },
-	{ "alias rm", alias_rm },
-	{ "alias list", alias_list },
-	{ NULL, NULL },
+	{ "domain add", domain_add },	    { "domain set", domain_set },
+	{ "domain rm", domain_rm },	    { "domain list", domain_list },
+	{ "account add", account_add },	    { "account rm", account_rm },
+	{ "account set", account_set },	    { "account list", account_list },
+	{ "account check", account_check }, { "account passwd", account_passwd },
+	{ "alias add", alias_add },	    { "alias rm", alias_rm },
+	{ "alias list", alias_list },	    { NULL, NULL },
 };

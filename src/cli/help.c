@@ -4,11 +4,11 @@
 #include <ctype.h>
 #include <string.h>
 
-#define FILTER "from=ADDRESS to=ADDRESS domain=DOMAIN"
+#define FILTER	"from=ADDRESS to=ADDRESS domain=DOMAIN"
 #define OFFLINE "zone=FILE time=UNIX"
-#define CLIENT "ip=ADDRESS helo=NAME from=ADDRESS receiver=NAME "
-#define SIGNER "domain=DOMAIN selector=NAME key=FILE headers=LIST time=UNIX"
-#define POLICY "from=owned|any|default"
+#define CLIENT	"ip=ADDRESS helo=NAME from=ADDRESS receiver=NAME "
+#define SIGNER	"domain=DOMAIN selector=NAME key=FILE headers=LIST time=UNIX"
+#define POLICY	"from=owned|any|default"
 
 const struct cli_command cli_commands[] = {
 	{ "setup", "hostname", "data=DIR no-users",
@@ -42,6 +42,8 @@ const struct cli_command cli_commands[] = {
 	  render_account_removed },
 	{ "account list", "domain?", "", "List accounts with what they hold.",
 	  .render = render_account },
+	{ "account check", "address?", "", "Check that all mail of accounts is there and readable.",
+	  .render = render_check },
 	{ "alias add", "address targets...", "", "Send mail for an address on to others.",
 	  .done = "added" },
 	{ "alias rm", "address", "", "Remove an alias.", .done = "removed" },

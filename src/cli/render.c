@@ -37,6 +37,20 @@ void render_domain(const struct cli *c, const json_t *row, size_t number)
 	printf("\n");
 }
 
+void render_check(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	(void)number;
+	put(json_str(row, "address"), 36);
+	if (json_bool(row, "sound", false)) {
+		printf(" sound\n");
+		return;
+	}
+	printf(" ");
+	put(json_str(row, "finding"), 0);
+	printf("\n");
+}
+
 void render_account(const struct cli *c, const json_t *row, size_t number)
 {
 	char size[32];
