@@ -12,12 +12,16 @@
 #define IN_FLIGHT  32
 #define SUSPECTS   94
 #define HASHED_MAX (64u * 1024)
+/* Commands have no unparsed way, so a suspect group is refused; what stood innocently beside a
+ * crash (a monitor says the same words each time) must be heard again after a while. */
+#define COMMANDS_SUSPECT_FOR (10 * 60 * USEC_SEC)
 
 struct poison_slot {
 	_Atomic uint32_t stage; /* 0: free */
 	uint32_t crc;
 	uint64_t size;
 	uint64_t head;
+	int64_t at; /* of a suspect: monotonic, which all processes of one boot share */
 };
 struct poison_page {
 	struct poison_slot in_flight[IN_FLIGHT];
@@ -40,8 +44,10 @@ static void slot_fill(struct poison_slot *s, span bytes)
 	s->size = bytes.n;
 }
 
-static bool slot_same(const struct poison_slot *a, const struct poison_slot *b)
+static bool suspect_matches(const struct poison_slot *a, const struct poison_slot *b)
 {
+	if (a->stage == POISON_SMTP && a->at + COMMANDS_SUSPECT_FOR < clock_mono())
+		return false;
 	return a->crc == b->crc && a->size == b->size && a->head == b->head;
 }
 
@@ -60,6 +66,7 @@ struct poison *poison_open(void *mem)
 		to->crc = s->crc;
 		to->size = s->size;
 		to->head = s->head;
+		to->at = clock_mono();
 		to->stage = s->stage;
 		s->stage = 0;
 		p->page->next_suspect++;
@@ -87,7 +94,7 @@ bool poison_enter(struct poison *p, enum poison_stage stage, span bytes, int *re
 		any = p->page->suspects[i].stage != 0;
 	slot_fill(&probe, bytes);
 	for (unsigned i = 0; any && i < SUSPECTS; i++)
-		if (p->page->suspects[i].stage && slot_same(&p->page->suspects[i], &probe))
+		if (p->page->suspects[i].stage && suspect_matches(&p->page->suspects[i], &probe))
 			return true;
 	for (unsigned i = 0; i < IN_FLIGHT; i++) {
 		struct poison_slot *s = &p->page->in_flight[i];

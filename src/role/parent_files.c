@@ -114,7 +114,9 @@ static int make_dir(struct parent *p, const char *name, span user, unsigned mode
 	e = spawn_find_user(who, &uid, &gid, info);
 	if (e < 0)
 		return e;
-	if (lchown(path, uid, gid) != 0 || chmod(path, mode) != 0)
+	/* The folder above belongs to a role: a link put there must not lead root elsewhere. */
+	_cleanup_(close_fdp) int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0 || fchown(dir, uid, gid) != 0 || fchmod(dir, mode) != 0)
 		return err_set(info, err_from_errno(errno), "cannot hand %s to %s: %s", path, who,
 			       strerror(errno));
 	return 0;
@@ -139,7 +141,8 @@ int parent_prepare_data(struct parent *p, struct err_info *info)
 	if (p->lock < 0)
 		return err_set(info, err_from_errno(errno), "cannot open %s: %s", path,
 			       strerror(errno));
-	if (fcntl(p->lock, F_OFD_SETLK, &(struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET }) != 0)
+	if (fcntl(p->lock, F_OFD_SETLK,
+		  &(struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET }) != 0)
 		return err_set(info, ERR_BUSY, "another postrider serves %.*s",
 			       SPAN_FMT(p->conf->data_dir));
 	return 0;

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -160,6 +162,9 @@ int parent_start_role(struct parent *p, enum role_kind kind, struct err_info *in
 		close(fds[0]);
 		return e;
 	}
+	/* A role that does not read its channel any more must not hold up the parent. */
+	setsockopt(fds[0], SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_sec = 2 },
+		   sizeof(struct timeval));
 	r->control = fds[0];
 	r->ready = false;
 	r->started = clock_mono();
