@@ -7,7 +7,7 @@
 
 #include "sys/file.h"
 
-#define HEAD_MIN      (128 * 1024)   /* room for any honest header, whatever the inline limit */
+#define HEAD_MIN      (256 * 1024)   /* room for any honest header, whatever the inline limit */
 #define KEPT_MAX      (64u << 20)    /* of all bodies under way; then only headers stay */
 #define KEPT_MAX_HARD (4 * KEPT_MAX) /* not even those */
 

@@ -163,7 +163,7 @@ static span large(size_t size)
 
 static void test_large(void **state)
 {
-	static const size_t sizes[] = { 4095, 4096, 4097, 9000, 127000, 131072, 131073, 900000 };
+	static const size_t sizes[] = { 4095, 4096, 4097, 9000, 127000, 131072, 131073, 262144, 262145, 900000 };
 	struct send s = { .from = "x@else.test", .rcpt = { "alice@here.test" } };
 	struct send two = { .from = "x@else.test", .rcpt = { "alice@here.test", "bob@here.test" } };
 
