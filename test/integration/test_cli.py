@@ -12,8 +12,9 @@ from lab import Lab, message, postrider, temp_dir, wait_for
 
 COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "config show",
             "config manual", "domain add", "domain set", "domain rm", "domain list", "account add",
-            "account set", "account passwd", "account rm", "account list", "alias add", "alias rm",
-            "alias list", "queue list", "queue show", "queue retry", "queue drop", "trace", "lab"]
+            "account set", "account passwd", "account rm", "account list", "account check",
+            "alias add", "alias rm", "alias list", "queue list", "queue show", "queue retry", "queue drop", "trace",
+            "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]
 
 
 def rows(p):
@@ -136,6 +137,11 @@ def test_accounts(host):
     listed = {r["address"]: r for r in rows(host.cli("account", "list", "--json", "alpha.test"))}
     assert listed["made@alpha.test"]["from"] == "owned" and len(listed) == 5
     assert "made@alpha.test" in host.cli("account", "list").stdout
+    for argv in (["account", "check"], ["account", "check", "alice@alpha.test"]):
+        p = host.cli(*argv)
+        assert p.returncode == 0 and "alice@alpha.test" in p.stdout, p.stderr
+        assert "alice@alpha.test" in str(rows(host.cli("--json", *argv)))
+    refused(host.cli("account", "check", "nobody@alpha.test"), 67)
     for address in ("made@alpha.test", "new@alpha.test"):
         p = host.cli("account", "rm", address, "--yes")
         assert p.returncode == 0, p.stderr
