@@ -91,7 +91,7 @@ static int put_message_signature(const struct sealer *s, const struct message *m
 	at = b->n;
 	buf_put_str(b, ";\r\n\tbh=");
 	base64_encode(b, span_of(digest, sizeof(digest)));
-	buf_printf(b, "; c=relaxed/relaxed;\r\n\td=%.*s;\r\n\th=%.*s;\r\n\ti=%u; s=%.*s; t=%lld",
+	buf_printf(b, "; c=relaxed/relaxed;\r\n\td=%.*s;\r\n\th=%.*s; i=%u;\r\n\ts=%.*s; t=%lld",
 		   SPAN_FMT(s->o->domain), SPAN_FMT(buf_span(&names)), s->instance,
 		   SPAN_FMT(s->o->selector), (long long)s->o->now);
 	if (b->failed || names.failed)
@@ -112,7 +112,7 @@ static int put_seal(const struct sealer *s, struct arc_chain *c, struct buf *b)
 
 	buf_printf(b, "ARC-Seal: a=%s;\r\n\tb=", algorithm(s));
 	at = b->n;
-	buf_printf(b, "; cv=%s; d=%.*s;\r\n\ti=%u; s=%.*s; t=%lld", s->cv, SPAN_FMT(s->o->domain),
+	buf_printf(b, "; cv=%s; d=%.*s; i=%u;\r\n\ts=%.*s; t=%lld", s->cv, SPAN_FMT(s->o->domain),
 		   s->instance, SPAN_FMT(s->o->selector), (long long)s->o->now);
 	if (b->failed)
 		return ERR_TOOBIG;

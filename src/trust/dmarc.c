@@ -19,6 +19,45 @@ static bool is_host_name(span s)
 	return trust_name_valid(s);
 }
 
+/* Behind the quoted string or comment that begins at AT (which parsed, so it ends). */
+static size_t skip_nested(span s, size_t at)
+{
+	char open = s.p[at], close = open == '(' ? ')' : '"';
+	unsigned depth = 1;
+
+	for (at++; at < s.n && depth; at++) {
+		if (s.p[at] == '\\')
+			at++;
+		else if (s.p[at] == close)
+			depth--;
+		else if (s.p[at] == open)
+			depth++;
+	}
+	return at;
+}
+
+/* Does every "@" outside of quotes and comments stand before DOMAIN?  "a@x.test <b@y.test>" is read
+ * by programs in both ways, though its display name is no valid phrase. */
+static bool names_only(span value, span domain)
+{
+	for (size_t at = 0; at < value.n;) {
+		char c = value.p[at];
+		if (c == '"' || c == '(') {
+			at = skip_nested(value, at);
+			continue;
+		}
+		at++;
+		if (c != '@')
+			continue;
+		size_t end = at;
+		while (end < value.n && !strchr(" \t\r\n()<>,;:\"@", value.p[end]))
+			end++;
+		if (end > at && !span_ieq(name_undot(span_sub(value, at, end - at)), domain))
+			return false;
+	}
+	return true;
+}
+
 int dmarc_author(const struct message *m, struct arena *mem, span *ret, const char **ret_reason)
 {
 	struct mailbox_address list[2];
@@ -41,6 +80,10 @@ int dmarc_author(const struct message *m, struct arena *mem, span *ret, const ch
 	}
 	if (n > 1 || list[0].kind != MAILBOX_ADDR) {
 		*ret_reason = "From has more than one address, or a group";
+		return ERR_SYNTAX;
+	}
+	if (!names_only(m->field[at].value, name_undot(list[0].domain))) {
+		*ret_reason = "From names more than one domain";
 		return ERR_SYNTAX;
 	}
 	if (!list[0].domain.n || idn_to_ascii(&b, name_undot(list[0].domain)) < 0 ||
