@@ -50,6 +50,7 @@ struct core {
 	usec sweep_at, drain_until;
 	char spool_dir[16];
 	bool single, maintaining;
+	bool kept; /* threads still use it at the end */
 	struct err_info info;
 };
 
@@ -435,12 +436,13 @@ static bool admin_has_ended(struct core *c)
 	return !__atomic_load_n(&c->admin_busy, __ATOMIC_ACQUIRE);
 }
 
-static void stop(struct core *c)
+/* False: an admin command still runs, so nothing may be taken from under it. */
+static bool stop(struct core *c)
 {
 	if (c->admin_io)
 		loop_io_del(c->admin_io);
 	if (!admin_has_ended(c))
-		return; /* everything durable stands a kill at any time */
+		return false; /* everything durable stands a kill at any time */
 	pool_free(c->env.pool);
 	sess_table_free(c->env.sessions);
 	relay_free(c->relay);
@@ -450,6 +452,12 @@ static void stop(struct core *c)
 	store_close(c->env.store);
 	directory_close(c->env.directory);
 	poison_close(c->env.poison);
+	channel_close(c->control);
+	channel_close(c->out);
+	for (unsigned i = 0; i < MAX_FRONT_CHANNELS; i++)
+		channel_close(c->fronts[i]);
+	loop_free(c->loop);
+	return true;
 }
 
 static int serve(struct core *c, int control)
@@ -467,9 +475,22 @@ static int serve(struct core *c, int control)
 	c->admin_io = loop_io_add(c->loop, c->admin_listener, LOOP_READ, on_admin, c);
 	(void)channel_send(c->control, CONTROL_READY, 0, SPAN_NULL, -1);
 	loop_run(c->loop);
-	stop(c);
+	c->kept = !stop(c);
 	(void)channel_send_fd(control, CONTROL_DRAINED, 0, SPAN_NULL, -1);
 	return 0;
+}
+
+static void core_free(struct core *c)
+{
+	if (c->kept)
+		return; /* the process ends with it */
+	if (c->poison_mem)
+		munmap(c->poison_mem, POISON_PAGE);
+	if (c->admin_listener >= 0)
+		close(c->admin_listener);
+	conf_unref(c->conf);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
 }
 
 int role_core(int control, bool single)
@@ -483,8 +504,14 @@ int role_core(int control, bool single)
 	c->admin_listener = -1;
 	log_setup("core", LOG_INFO, LOG_LOGFMT, 2);
 	e = serve(c, control);
-	if (e < 0)
-		fprintf(stderr, "postrider: core: %s\n", c->info.text);
+	if (e < 0) {
+		/* Paths are told relative to the folder that holds them. */
+		span dir = c->conf ? c->conf->data_dir : SPAN_NULL;
+
+		fprintf(stderr, "postrider: core: %.*s%s%s\n", SPAN_FMT(dir), dir.n ? ": " : "",
+			c->info.text);
+	}
 	close(control);
+	core_free(c);
 	return e < 0 ? role_exit_code(e) : 0;
 }

@@ -368,7 +368,10 @@ int role_exit_code(int e)
 	case ERR_SYNTAX:
 	case ERR_NOENT:
 	case ERR_INVAL:
+	case ERR_VERSION:
 		return EX_CONFIG;
+	case ERR_CORRUPT:
+		return EX_DATAERR;
 	case ERR_BUSY:
 	case ERR_FULL:
 	case ERR_AGAIN:
