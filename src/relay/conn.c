@@ -108,6 +108,7 @@ void conn_drop(struct conn *c)
 	loop_timer_stop(&c->idle_timer);
 	idmap_del(r->conns, c->id);
 	free((char *)c->remote.p);
+	free((char *)c->tls.p);
 	free(c);
 	dest->open--;
 	if (!r->out || r->stopping) { /* nobody else would wake them */

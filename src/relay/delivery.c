@@ -361,6 +361,8 @@ void delivery_opened(struct delivery *d, const struct relay_opened *o)
 		c->open = true;
 		c->extensions = o->extensions;
 		c->max_size = o->max_size;
+		free((char *)c->tls.p);
+		c->tls = o->tls ? span_of(span_dup(o->tls_text), o->tls_text.n) : SPAN_NULL;
 		delivery_begin_send(d);
 		return;
 	}
@@ -518,6 +520,10 @@ static void note_reply(struct delivery *d, size_t i)
 
 	event_span(e, "to", d->lease.rcpts[i].address, &d->mem);
 	event_span(e, "remote", q->remote, &d->mem);
+	/* A reused connection was opened by another message: its own journey tells how it travelled
+	 * too. */
+	if (d->conn && d->conn->tls.n)
+		event_span(e, "tls", d->conn->tls, &d->mem);
 	event_str(e, "result", outcome[q->outcome], &d->mem);
 	event_str(e, "status", q->status, &d->mem);
 	event_span(e, "reply", q->reply, &d->mem);

@@ -257,6 +257,7 @@ static void free_tables(struct relay *r)
 
 		loop_timer_stop(&c->idle_timer);
 		free((char *)c->remote.p);
+		free((char *)c->tls.p);
 		free(c);
 	}
 	it = 0;

@@ -105,6 +105,7 @@ struct conn {
 	unsigned extensions;
 	uint64_t max_size;
 	span remote; /* "host[ip]", owned */
+	span tls;    /* "TLSv1.3 TLS_...", owned; empty in clear */
 	unsigned served;
 	struct loop_timer idle_timer;
 	struct conn *next_idle;
