@@ -11,7 +11,7 @@ struct arc_verdict {
 	const char *reason;	  /* static text for people */
 	unsigned instance;	  /* the highest found; 0: none */
 	bool ended; /* the newest seal says cv=fail: nothing may be added any more (5.1.2) */
-	span domain, selector;	  /* of the newest seal */
+	span domain, selector; /* of the newest seal */
 };
 /* 0, or ERR_AGAIN: questions are pending. */
 int arc_verify(const struct message *m, const struct trust_lookup *l, struct arena *mem,

@@ -9,11 +9,11 @@ struct arc_set {
 	const struct message_field *field[ARC_PARTS];
 };
 struct arc_chain {
-	unsigned n; /* the highest instance */
+	unsigned n;			      /* the highest instance */
 	struct arc_set set[ARC_SETS_MAX + 1]; /* by instance, from 1 */
 };
-/* Collects the sets; a reason if a field has no valid instance, or an instance two of a kind.  N is right
- * as far as it could be read. */
+/* Collects the sets; a reason if a field has no valid instance, or an instance two of a kind.  N is
+ * right as far as it could be read. */
 const char *arc_collect(const struct message *m, struct arc_chain *ret);
 /* Hashes what the seal of instance N covers, up to and including its own field SEAL without its b=
  * (RFC 8617 5.1.1).  FROM: the first instance. */

@@ -1,4 +1,5 @@
-/* Authentication-Results (RFC 8601): written for those behind us, removed where it claims to be ours. */
+/* Authentication-Results (RFC 8601): written for those behind us, removed where it claims to be
+ * ours. */
 #pragma once
 
 #include "trust/arc.h"
@@ -16,12 +17,12 @@ struct authres_item {
  * authserv-id goes to *RET_ID. */
 int authres_parse(span value, struct arena *mem, span *ret_id, struct authres_item ret[AUTHRES_MAX],
 		  size_t *ret_n);
-/* Must a field with VALUE that came from outside be removed, since it could be taken for one of ID's?
- * That is so if its authserv-id is ID, comments and quotes aside, and also if it does not parse but
- * names ID (RFC 8601 5). */
+/* Must a field with VALUE that came from outside be removed, since it could be taken for one of
+ * ID's? That is so if its authserv-id is ID, comments and quotes aside, and also if it does not
+ * parse but names ID (RFC 8601 5). */
 bool authres_claims(span value, span id);
-/* Appends the header of TEXT, up to and with the empty line, without such fields; *RET_REMOVED (may be
- * NULL) counts them.  The body begins at header_size(TEXT). */
+/* Appends the header of TEXT, up to and with the empty line, without such fields; *RET_REMOVED (may
+ * be NULL) counts them.  The body begins at header_size(TEXT). */
 int authres_strip(span text, span id, struct buf *b, size_t *ret_removed);
 
 /* What was found out; NULL: not checked, not written. */

@@ -40,23 +40,27 @@ static bool is_wsp(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* Runs of white space become one space, none is left at the end; LEAD: none at the start either. */
-static void put_relaxed(struct sink *k, span s, bool lead)
+static void sink_char(struct sink *k, char c)
 {
-	size_t i = 0;
+	k->block[k->n++] = c;
+	if (k->n == BLOCK)
+		sink_flush(k);
+}
 
-	while (i < s.n) {
-		size_t from = i;
-		while (i < s.n && is_wsp(s.p[i]))
-			i++;
-		if (i == s.n)
-			break;
-		if (i > from && !(lead && from == 0))
-			sink_put(k, SPAN(" "));
-		from = i;
-		while (i < s.n && !is_wsp(s.p[i]))
-			i++;
-		sink_put(k, span_sub(s, from, i - from));
+/* Runs of white space become one space; none is left at the end. */
+static void put_relaxed(struct sink *k, span s)
+{
+	bool space = false;
+
+	for (size_t i = 0; i < s.n; i++) {
+		if (is_wsp(s.p[i])) {
+			space = true;
+			continue;
+		}
+		if (space)
+			sink_char(k, ' ');
+		space = false;
+		sink_char(k, s.p[i]);
 	}
 }
 
@@ -70,15 +74,19 @@ static span trim_right(span s)
 /* The line at *AT without CRLF.  A bare LF or CR is text (RFC 6376 2.8 knows no other line end). */
 static span next_line(span body, size_t *at)
 {
-	span rest = span_from(body, *at);
-	size_t crlf = span_find_span(rest, SPAN("\r\n"));
+	size_t from = *at, end = from;
+	const char *nl;
 
-	if (crlf == SPAN_NPOS) {
-		*at = body.n;
-		return rest;
+	while ((nl = memchr(body.p + end, '\n', body.n - end))) {
+		end = (size_t)(nl - body.p);
+		if (end > from && nl[-1] == '\r') {
+			*at = end + 1;
+			return span_sub(body, from, end - 1 - from);
+		}
+		end++;
 	}
-	*at += crlf + 2;
-	return span_sub(rest, 0, crlf);
+	*at = body.n;
+	return span_from(body, from);
 }
 
 void canon_body(span body, enum canon how, uint64_t limit, uint8_t ret[32], uint64_t *ret_length)
@@ -98,7 +106,7 @@ void canon_body(span body, enum canon how, uint64_t limit, uint8_t ret[32], uint
 		for (; empty; empty--)
 			sink_put(&k, SPAN("\r\n"));
 		if (how == CANON_RELAXED)
-			put_relaxed(&k, line, false);
+			put_relaxed(&k, line);
 		else
 			sink_put(&k, line);
 		sink_put(&k, SPAN("\r\n"));
@@ -112,42 +120,38 @@ void canon_body(span body, enum canon how, uint64_t limit, uint8_t ret[32], uint
 
 /* ------------------------------------------------------------------ header */
 
-/* RAW without CUT goes to PUT in at most two pieces; what is unfolded leaves no CR or LF. */
 static void put_lower(struct sink *k, span name)
 {
 	for (size_t i = 0; i < name.n; i++) {
 		char c = name.p[i];
 
-		c = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
-		sink_put(k, span_of(&c, 1));
+		sink_char(k, c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c);
 	}
 }
 
+/* A value in two pieces, since b= is cut out of the middle. */
 struct relaxing {
-	bool begun;   /* something of the value was written */
-	bool pending; /* white space waits for what follows */
+	bool begun; /* something of the value was written */
+	bool space; /* white space waits for what follows */
 };
 
+/* Unfolding removes CRLF; the white space behind it separates. */
 static void put_value(struct sink *k, struct relaxing *x, span s)
 {
-	for (size_t i = 0; i < s.n;) {
-		size_t from = i;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
 
-		while (i < s.n && (is_wsp(s.p[i]) || s.p[i] == '\r' || s.p[i] == '\n'))
-			i++;
-		/* Unfolding removes CRLF only; the white space behind it is what separates. */
-		for (size_t j = from; j < i; j++)
-			x->pending = x->pending || is_wsp(s.p[j]);
-		from = i;
-		while (i < s.n && !is_wsp(s.p[i]) && s.p[i] != '\r' && s.p[i] != '\n')
-			i++;
-		if (i == from)
-			break;
-		if (x->pending && x->begun)
-			sink_put(k, SPAN(" "));
-		x->pending = false;
+		if (is_wsp(c)) {
+			x->space = true;
+			continue;
+		}
+		if (c == '\r' || c == '\n')
+			continue;
+		if (x->space && x->begun)
+			sink_char(k, ' ');
+		x->space = false;
 		x->begun = true;
-		sink_put(k, span_sub(s, from, i - from));
+		sink_char(k, c);
 	}
 }
 

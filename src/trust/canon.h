@@ -10,8 +10,8 @@ enum canon { CANON_SIMPLE, CANON_RELAXED };
 #define CANON_NO_LIMIT UINT64_MAX
 void canon_body(span body, enum canon how, uint64_t limit, uint8_t ret[32], uint64_t *ret_length);
 
-/* Adds a field in canonical form, with CRLF unless LAST.  CUT (may be empty) is a piece of RAW that is
- * taken out first: the value of b=. */
+/* Adds a field in canonical form, with CRLF unless LAST.  CUT (may be empty) is a piece of RAW that
+ * is taken out first: the value of b=. */
 void canon_field(struct sha256_stream *s, span raw, enum canon how, span cut, bool last);
 
 /* Adds the fields that the colon-separated list NAMES picks, from the bottom up for each name (RFC

@@ -16,15 +16,15 @@ struct dkim_signature {
 	span domain, selector;	  /* d= and s= as written; empty if the field does not parse */
 	span identity;		  /* i=, or "@d" */
 	span algorithm;		  /* a= */
-	span b;			  /* b= without white space; RFC 6008 wants its beginning in reports */
-	unsigned key_bits;	  /* RSA */
-	bool testing;		  /* the key's t=y */
-	bool future;		  /* t= lies ahead; no fault by itself (RFC 6376 3.5) */
+	span b;		   /* b= without white space; RFC 6008 wants its beginning in reports */
+	unsigned key_bits; /* RSA */
+	bool testing;	   /* the key's t=y */
+	bool future;	   /* t= lies ahead; no fault by itself (RFC 6376 3.5) */
 	/* l= was given: what follows its bytes is not signed.  Such a pass says nothing about what
 	 * the reader sees, so it never counts for DMARC. */
 	bool partial;
-	uint64_t length;	/* l= */
-	uint64_t body_length;	/* of the canonical body */
+	uint64_t length;      /* l= */
+	uint64_t body_length; /* of the canonical body */
 };
 struct dkim_verdict {
 	enum trust_result result; /* the best: pass, temperror, fail, permerror; none without any */
@@ -41,12 +41,12 @@ bool dkim_counts(const struct dkim_signature *s);
 /* --- signing --- */
 struct dkim_sign_options {
 	span domain, selector;
-	enum sign_type type;		/* SIGN_RSA or SIGN_ED25519 */
+	enum sign_type type; /* SIGN_RSA or SIGN_ED25519 */
 	enum canon header, body;
-	int64_t now;			/* t= */
-	int64_t expires;		/* x=; 0: none */
-	/* Colon-separated h=, taken as it is; empty: all fields that matter are signed, and the ones
-	 * that must not be added later once more than they occur (RFC 6376 5.4, 8.15). */
+	int64_t now;	 /* t= */
+	int64_t expires; /* x=; 0: none */
+	/* Colon-separated h=, taken as it is; empty: all fields that matter are signed, and the
+	 * ones that must not be added later once more than they occur (RFC 6376 5.4, 8.15). */
 	span headers;
 };
 /* A field that waits for its signature, which a key elsewhere may make. */

@@ -38,7 +38,8 @@ struct dkim_key {
 /* The question for the key; NULL: pending. */
 const struct dns_answer *dkim_key_ask(const struct dkim_fields *f, const struct trust_lookup *l,
 				      struct arena *mem);
-/* The key that A answers for F.  TRUST_PASS, or the error with *RET_REASON.  The caller frees the key. */
+/* The key that A answers for F.  TRUST_PASS, or the error with *RET_REASON.  The caller frees the
+ * key. */
 enum trust_result dkim_key_take(const struct dns_answer *a, const struct dkim_fields *f,
 				struct arena *mem, struct dkim_key *ret, const char **ret_reason);
 

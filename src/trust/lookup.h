@@ -1,9 +1,9 @@
 /* DNS as the verifiers see it: a question has an answer or is pending.
  *
  * The verifiers never wait.  One that meets a pending question notes it, asks for whatever else it
- * can foresee, and returns ERR_AGAIN; once the answers are there it is run again from the start, with
- * the same result up to that point.  Expensive work (hashes, signatures) comes after the questions.
- * The loop of a caller with a real resolver:
+ * can foresee, and returns ERR_AGAIN; once the answers are there it is run again from the start,
+ * with the same result up to that point.  Expensive work (hashes, signatures) comes after the
+ * questions. The loop of a caller with a real resolver:
  *
  *	while ((e = spf_check(&in, trust_answers_lookup(t), mem, &r)) == ERR_AGAIN) {
  *		q = trust_answers_missing(t, &n);
@@ -16,15 +16,15 @@
 #include "dns/dns.h"
 
 struct trust_lookup {
-	/* The answer, or NULL: pending.  NAME is lower case, at most 253 bytes, labels of 1..63 bytes
-	 * of any kind, no final dot.  The answer lives as long as the evaluation.  Its records are
-	 * of TYPE only (aliases followed). */
+	/* The answer, or NULL: pending.  NAME is lower case, at most 253 bytes, labels of 1..63
+	 * bytes of any kind, no final dot.  The answer lives as long as the evaluation.  Its
+	 * records are of TYPE only (aliases followed). */
 	const struct dns_answer *(*ask)(void *arg, span name, enum dns_type type);
 	void *arg;
 };
 
-/* Asks for NAME in any case, with or without a final dot.  A name that DNS cannot hold answers NXDOMAIN
- * without a question.  NULL: pending. */
+/* Asks for NAME in any case, with or without a final dot.  A name that DNS cannot hold answers
+ * NXDOMAIN without a question.  NULL: pending. */
 const struct dns_answer *trust_ask(const struct trust_lookup *l, struct arena *mem, span name,
 				   enum dns_type type);
 /* Can DNS hold NAME (labels of 1..63 bytes, at most 253 in all)? */

@@ -19,11 +19,11 @@ enum spf_kind {
 struct spf_term {
 	enum spf_kind kind;
 	enum trust_result qualifier;
-	span text;	/* the whole term */
-	span domain;	/* domain-spec, unexpanded; empty: the current domain */
+	span text;	     /* the whole term */
+	span domain;	     /* domain-spec, unexpanded; empty: the current domain */
 	uint8_t network[16]; /* ip4 (4 bytes), ip6 */
-	unsigned cidr4; /* 32 if not given */
-	unsigned cidr6; /* 128 if not given */
+	unsigned cidr4;	     /* 32 if not given */
+	unsigned cidr6;	     /* 128 if not given */
 };
 struct spf_record {
 	struct spf_term *term;

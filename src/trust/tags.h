@@ -24,7 +24,8 @@ const struct tag *tags_find(const struct tags *t, const char *name);
 span tags_value(const struct tags *t, const char *name);
 /* S without any white space (base64 values, lists); a copy. */
 span tags_compact(span s, struct arena *mem);
-/* Does the colon-separated LIST hold WORD?  ASCII case-insensitive, white space around words ignored. */
+/* Does the colon-separated LIST hold WORD?  ASCII case-insensitive, white space around words
+ * ignored. */
 bool tags_list_has(span list, const char *word);
 /* Base64 with white space anywhere; ERR_SYNTAX, ERR_TOOBIG (more than MAX bytes). */
 int tags_base64(span value, size_t max, struct arena *mem, span *ret);

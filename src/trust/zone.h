@@ -1,8 +1,10 @@
-/* A zone in master-file syntax (RFC 1035 5.1) as the answerer of trust/lookup.h: offline tools, tests.
+/* A zone in master-file syntax (RFC 1035 5.1) as the answerer of trust/lookup.h: offline tools,
+ * tests.
  *
- * Known: $ORIGIN, $TTL, "@", owners left out, TTL and class, parentheses, quoted strings, \X and \DDD;
- * types A, AAAA, MX, PTR, NS, CNAME, TXT, and SPF, which is read and never answered (RFC 7208 3.1).
- * Other types are skipped.  Without $ORIGIN all names are complete, with or without a final dot.
+ * Known: $ORIGIN, $TTL, "@", owners left out, TTL and class, parentheses, quoted strings, \X and
+ * \DDD; types A, AAAA, MX, PTR, NS, CNAME, TXT, and SPF, which is read and never answered (RFC
+ * 7208 3.1). Other types are skipped.  Without $ORIGIN all names are complete, with or without a
+ * final dot.
  *
  * Comments can make a name fail: "; TIMEOUT NAME [TYPE]" and "; SERVFAIL NAME [TYPE]" hold for the
  * types that have no records there, or for TYPE only. */
