@@ -44,7 +44,8 @@ DEFINE_CLEANUP(struct trust_answers, trust_answers_free)
 const struct trust_lookup *trust_answers_lookup(struct trust_answers *t);
 /* Takes an answer (copied); one to a question that nobody asked is ignored. */
 void trust_answers_add(struct trust_answers *t, const struct dns_answer *a);
-/* The questions noted since the last call of this function; valid until the next evaluation. */
+/* The questions noted since the last call of this function; valid until the next evaluation.  There
+ * may be more than fit into one request (DNS_ASK_MAX). */
 const struct dns_question *trust_answers_missing(struct trust_answers *t, size_t *ret_n);
 /* Names asked so far. */
 size_t trust_answers_count(const struct trust_answers *t);
