@@ -388,6 +388,18 @@ static void test_front_dies(void **state)
 
 /* A front that was started again counts from 1 as the old one did, and may be heard before the end
  * of the old one's channel is: what the old one left must not answer for the new peer. */
+/* A channel belongs to the loop's thread, from its opening on. */
+struct opening {
+	int fd;
+	struct channel *_Atomic channel;
+};
+
+static void open_on_loop(void *arg)
+{
+	struct opening *o = arg;
+	atomic_store(&o->channel, channel_open(env.loop, o->fd, on_message, on_front_gone, NULL));
+}
+
 static void test_front_again(void **state)
 {
 	int fds[2];
@@ -401,7 +413,10 @@ static void test_front_again(void **state)
 
 	assert_int_equal(channel_pair(fds), 0);
 	int old = env.front;
-	struct channel *again = channel_open(env.loop, fds[1], on_message, on_front_gone, NULL);
+	struct opening again = { .fd = fds[1] };
+	loop_post(env.loop, open_on_loop, &again);
+	while (!atomic_load(&again.channel))
+		usleep(100);
 	env.front = fds[0];
 	records = cursor_of(SPAN_NULL);
 	say_open(1);
@@ -421,7 +436,7 @@ static void test_front_again(void **state)
 	assert_int_equal(sess_table_count(env.table), 2);
 	atomic_store(&env.gate, 1);
 	finish(4);
-	channel_unref(again);
+	channel_unref(atomic_load(&again.channel));
 }
 
 static void test_payloads(void **state)
