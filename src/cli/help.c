@@ -4,7 +4,9 @@
 #include <ctype.h>
 #include <string.h>
 
-#define FILTER	"from=ADDRESS to=ADDRESS domain=DOMAIN"
+#define FILTER                                                             \
+	"from=ADDRESS to=ADDRESS domain=DOMAIN age=OLDER_THAN reply=TEXT " \
+	"state=waiting|held|delivering"
 #define OFFLINE "zone=FILE time=UNIX"
 #define CLIENT	"ip=ADDRESS helo=NAME from=ADDRESS receiver=NAME "
 #define SIGNER	"domain=DOMAIN selector=NAME key=FILE headers=LIST time=UNIX"
@@ -48,10 +50,20 @@ const struct cli_command cli_commands[] = {
 	  .done = "added" },
 	{ "alias rm", "address", "", "Remove an alias.", .done = "removed" },
 	{ "alias list", "domain?", "", "List aliases.", .render = render_alias },
-	{ "queue list", "", FILTER, "List mail that waits, and why.", .render = render_queue },
+	{ "queue list", "id?", FILTER " all", "List mail that waits, and why.",
+	  .render = render_queue },
 	{ "queue show", "id", "", "Show one waiting message.", .render = render_queue },
 	{ "queue retry", "id?", FILTER " all", "Try again now.", .render = render_count,
 	  .dry_run = true },
+	{ "queue hold", "id?", FILTER " all", "Keep mail from being tried until it is released.",
+	  .render = render_count, .dry_run = true },
+	{ "queue release", "id?", FILTER " all", "Let held mail go on.", .render = render_count,
+	  .dry_run = true },
+	{ "queue reroute", "id?", FILTER " all to-route=smtp:DOMAIN|smtp:[HOST]:PORT",
+	  "Send waiting mail for other hosts to another one.", .render = render_count,
+	  .dry_run = true },
+	{ "queue bounce", "id?", FILTER " all", "Return waiting mail to its senders now.",
+	  .render = render_count, .dry_run = true },
 	{ "queue drop", "id?", FILTER " all", "Remove waiting mail without telling anybody.",
 	  .render = render_count, .dry_run = true },
 	{ "trace", "key", "", "Show a message's journey, by id, address or Message-ID.",
@@ -101,7 +113,7 @@ static void put_options(struct buf *b, const char *options)
 
 static void put_row(FILE *to, const struct cli_command *c)
 {
-	_cleanup_(buf_donep) struct buf b = BUF_INIT(400);
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(800);
 
 	buf_put_str(&b, c->name);
 	put_arguments(&b, c->arguments);
@@ -110,7 +122,7 @@ static void put_row(FILE *to, const struct cli_command *c)
 
 void help_command(FILE *to, const struct cli_command *c)
 {
-	_cleanup_(buf_donep) struct buf b = BUF_INIT(400);
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(800);
 
 	put_arguments(&b, c->arguments);
 	put_options(&b, c->options);

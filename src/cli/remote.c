@@ -71,10 +71,7 @@ static void say_done(const struct cli *c, const struct shown *s)
 {
 	if (c->json)
 		return;
-	if (c->dry_run)
-		printf("%sdry run: %zu messages would be touched; nothing was changed\n",
-		       s->rows ? "\n" : "", s->rows);
-	else if (c->command->done && subject(c))
+	if (c->command->done && subject(c))
 		printf("%s: %s\n", subject(c), c->command->done);
 	else if (c->command->done)
 		printf("%s\n", c->command->done);

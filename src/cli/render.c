@@ -120,6 +120,8 @@ void render_queue(const struct cli *c, const json_t *row, size_t number)
 		printf(">, attempts %lld, ", (long long)json_int(r, "attempts", 0));
 		if (json_bool(r, "in_delivery", false))
 			printf("being delivered now\n");
+		else if (span_eq_str(json_str(r, "state"), "held"))
+			printf("held\n");
 		else
 			printf("next %.*s\n", SPAN_FMT(next));
 		if (reply.n) {
@@ -181,6 +183,11 @@ void render_count(const struct cli *c, const json_t *row, size_t number)
 {
 	if (json_object_get(row, "id"))
 		render_queue(c, row, number);
+	else if (json_bool(row, "dry_run", false))
+		printf("%sdry run: %lld recipients of %lld messages would be touched; nothing was "
+		       "changed\n",
+		       number ? "\n" : "", (long long)json_int(row, "recipients", 0),
+		       (long long)json_int(row, "messages", 0));
 	else
 		printf("%lld recipients\n", (long long)json_int(row, "recipients", 0));
 }

@@ -94,6 +94,11 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l);
  * delivery. */
 int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_result *results,
 		size_t n, struct event_list *events);
+/* Fails what F means and nobody is delivering, held or not, as "550 5.7.0 returned by the administrator":
+ * mail_settle() for each message, so the senders hear of it.  *RET_COUNT recipients, also on failure. */
+int mail_give_back(struct core_env *env, const struct queue_filter *f, size_t *ret_count);
+/* Is it "smtp:domain", "smtp:[host]" or "smtp:[host]:port"? */
+bool mail_route_valid(span route);
 /* Drops delivery keys of queue rows that are gone (Q4); maintenance lane. */
 void mail_drop_keys(struct core_env *env);
 

@@ -148,7 +148,7 @@ void insert_schedule(struct queue *q, const struct insert *in)
 		}
 		schedule_add(q, in->s->no, in->row, &in->m->id, first->route,
 			     first->not_before ? first->not_before : in->at, first->not_before != 0,
-			     rows, to - from);
+			     false, rows, to - from);
 	}
 }
 

@@ -48,7 +48,7 @@ static int read_rcpt(struct db_tx *tx, int64_t row, struct arena *mem, struct qu
 
 /* Reads what the leased group G stands for; nobody else touches G meanwhile.  0: its rows are gone.
  */
-static int read_lease(struct queue *q, const struct group *g, struct arena *mem,
+static int read_group(struct queue *q, const struct group *g, struct arena *mem,
 		      struct queue_lease *ret)
 {
 	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
@@ -78,14 +78,11 @@ static int read_lease(struct queue *q, const struct group *g, struct arena *mem,
 	return 1;
 }
 
-/* 1 leased, 0 nothing there, or an error; then the group waits again (or is gone, if its rows are).
- */
-static int take(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret)
+int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret)
 {
 	usec lifetime = q->conf.lifetime;
-	schedule_lease(q, g);
 	pthread_mutex_unlock(&q->lock);
-	int r = read_lease(q, g, mem, ret);
+	int r = read_group(q, g, mem, ret);
 	if (r > 0)
 		ret->expires_at = ret->accepted_at + lifetime;
 	pthread_mutex_lock(&q->lock);
@@ -94,6 +91,12 @@ static int take(struct queue *q, struct group *g, struct arena *mem, struct queu
 	else if (r < 0)
 		schedule_unlease(q, g, clock_wall() + SICK_DELAY);
 	return r;
+}
+
+static int take(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret)
+{
+	schedule_lease(q, g);
+	return lease_read(q, g, mem, ret);
 }
 
 static void notice_jump(struct queue *q, usec now)

@@ -12,6 +12,8 @@
  *  Q5  A recipient's next attempt is a wall time; the schedule in memory is rebuilt from the rows.
  *  Q6  A DSN that a message owes is accepted into the queue in the same commit that marks it reported
  *      (same shard), so it is sent once.
+ *  Q7  A waiting recipient may be held: durable, it is not leased by queue_lease() or queue_lease_route(), and so does
+ *      not expire; its lifetime goes on, so after its release the first attempt that fails may be the last.
  *
  * Transitions (function, failpoint)
  *   body -> blob in place          queue_accept   queue.blob.before_link, queue.blob.after_link
@@ -20,6 +22,8 @@
  *   LEASED -> DONE                 queue_settle   queue.settle.before_commit, queue.settle.after_commit
  *   LEASED -> WAITING later        queue_settle   (same)
  *   LEASED -> FAILED, DSN accepted queue_settle   (same)
+ *   WAITING, held or not, route    queue_hold, queue_unhold, queue_reroute, queue_retry (db_write's)
+ *   WAITING -> gone                queue_drop     (db_write's)
  *   message leaves                 queue_settle   queue.remove.before_unlink
  *   key dropped                    queue_key_done queue.key.after_commit
  */
@@ -143,22 +147,54 @@ int queue_keys_take(struct queue *q, size_t max, struct arena *mem, struct queue
 int queue_key_done(struct queue *q, const struct queue_key *k, size_t n);
 
 /* --- for people --- */
-/* All fields that are set must match; FROM, TO and DOMAIN (of the recipient) without regard to case.  A filter
- * without any field matches nothing unless ANY is set.  `held`: the next attempt is a time that somebody asked for. */
-struct queue_filter { span id, from, to, domain; bool any; };
+enum queue_state {
+	QUEUE_ANY_STATE,
+	QUEUE_WAITING,   /* for its next attempt */
+	QUEUE_HELD,      /* by the administrator, Q7 */
+	QUEUE_DELIVERING /* leased */
+};
+/* All fields that are set must match; FROM, TO and DOMAIN (of the recipient) without regard to case, REPLY a part of
+ * the last answer, without regard to the case of ASCII.  A filter without any of them matches nothing unless ANY is
+ * set.  REMOTE: only what goes to other hosts. */
+struct queue_filter {
+	span id, from, to, domain, reply;
+	usec accepted_before; /* wall; 0: any age */
+	enum queue_state state;
+	bool remote, any;
+};
+/* Is a field set beside REMOTE and ANY? */
+bool queue_filter_set(const struct queue_filter *f);
+/* `fixed`: the next attempt is a time that somebody asked for.  `held`: Q7.  `fits`: the filter means this one (what
+ * other recipients the message has is listed too). */
 struct queue_entry {
 	struct id id;
 	span sender, account_id;
 	uint64_t size;
 	usec accepted_at;
-	struct queue_entry_rcpt { span address, route, last_reply, status; unsigned attempts; usec next_attempt; bool leased, held; } *rcpts;
+	struct queue_entry_rcpt { span address, route, last_reply, status; unsigned attempts; usec next_attempt; bool leased, fixed, held, fits; } *rcpts;
 	size_t n_rcpts;
 };
-/* Entries that match, at most MAX, oldest first, after AFTER (NULL: from the start). */
-int queue_list(struct queue *q, const struct queue_filter *f, const struct id *after, size_t max, struct arena *mem, struct queue_entry **ret, size_t *n);
-/* Both count recipients, and leave those alone that are leased at the moment. */
-int queue_retry(struct queue *q, const struct queue_filter *f, size_t *ret_count);  /* due now */
+/* Where a listing goes on; all zero at its start.  Ids are not unique: an alias's targets wait under the id too. */
+struct queue_cursor { struct id id; unsigned shard; int64_t row; bool more; };
+/* Entries that match, at most MAX, oldest first, after AT (NULL: from the start), which moves on; there may be
+ * another page, even after an empty one, while AT->more. */
+int queue_list(struct queue *q, const struct queue_filter *f, struct queue_cursor *at, size_t max, struct arena *mem, struct queue_entry **ret, size_t *n);
+
+/* Changes by hand count recipients, and leave those alone that are leased at the moment: what a delivery has in its
+ * hands, it settles.  A failure leaves the pages (1,000 recipients) before it changed. */
+enum queue_change { QUEUE_RETRY, QUEUE_HOLD, QUEUE_RELEASE, QUEUE_REROUTE, QUEUE_BOUNCE, QUEUE_DROP };
+/* Narrows F to what C would touch, but for `leased`: with it queue_list() makes the dry run.  False: C touches nothing. */
+bool queue_filter_for(struct queue_filter *f, enum queue_change c);
+int queue_retry(struct queue *q, const struct queue_filter *f, size_t *ret_count);  /* due now; not what is held */
+int queue_hold(struct queue *q, const struct queue_filter *f, size_t *ret_count);   /* Q7 */
+int queue_unhold(struct queue *q, const struct queue_filter *f, size_t *ret_count); /* due when it was; expires by its next failure */
+/* ROUTE, which the caller has checked, for what goes to other hosts; times stay. */
+int queue_reroute(struct queue *q, const struct queue_filter *f, span route, size_t *ret_count);
 int queue_drop(struct queue *q, const struct queue_filter *f, size_t *ret_count);   /* without a DSN */
+/* Leases all that F means, held or not, whenever due, a message's recipients of one route at a time.  FN settles each
+ * lease or releases it; what it returns below 0 ends it all. */
+int queue_lease_matching(struct queue *q, const struct queue_filter *f, int (*fn)(void *arg, const struct queue_lease *l), void *arg);
+
 void queue_stats(struct queue *q, uint64_t *ret_messages, uint64_t *ret_rcpts, uint64_t *ret_leased);
 /* The wall clock jumped (lab) or time-outs changed: look at the schedule again. */
 void queue_clock_changed(struct queue *q);

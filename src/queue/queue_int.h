@@ -73,6 +73,7 @@ struct group {
 	uint32_t n;
 	bool kept;  /* leased, and its results are in queue.unsettled */
 	bool fixed; /* due was asked for by the caller, not made by the schedule */
+	bool held;  /* by the administrator: waits in no heap */
 	int64_t rows[];
 };
 
@@ -114,21 +115,50 @@ int shard_healthy(struct shard *s);
 /* --- schedule.c: the lock is held --- */
 /* A waiting group of a message that may be new to memory. */
 struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, const struct id *id,
-			   span route, usec due, bool fixed, const int64_t *rows, size_t n);
+			   span route, usec due, bool fixed, bool held, const int64_t *rows,
+			   size_t n);
 /* The first in time of those whose route is not held, or NULL. */
 struct group *schedule_first(struct queue *q);
 void schedule_resume(struct queue *q, struct route *r);
 void schedule_lease(struct queue *q, struct group *g);
 void schedule_unlease(struct queue *q, struct group *g, usec due);
-void schedule_move(struct queue *q, struct group *g, usec due); /* of a waiting group */
 /* Takes ROW out of a waiting group; an empty group goes. */
 void schedule_take_row(struct queue *q, struct group *g, int64_t row);
 void schedule_remove(struct queue *q, struct group *g);
 struct group *schedule_find(struct queue *q, unsigned shard, int64_t message, int64_t row);
+/* The furthest that the schedule itself may put an attempt ahead. */
+usec schedule_latest(const struct queue *q, usec now);
 void schedule_clamp(struct queue *q, usec now);
 void schedule_free(struct queue *q);
 /* Unlocks, then calls the hook if something became due before the time that was told. */
 void schedule_unlock(struct queue *q);
+
+/* --- lease.c --- */
+/* Reads into MEM what the leased group G stands for; the lock is held, but not meanwhile.  1: *RET;
+ * 0: nothing is there, and G is gone; or an error, and G waits again. */
+int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret);
+
+/* --- list.c: filters in SQL, over message m and recipient r --- */
+/* Parameters 1..8 of a statement, bound by FILTER_TYPES and FILTER_VALUES(). */
+#define MATCH_MESSAGE                                                           \
+	"(?1 = x'' OR m.id = ?1) AND (?2 = '' OR m.sender = ?2 COLLATE NOCASE)" \
+	" AND (?3 = 0 OR m.accepted_at < ?3)"
+#define MATCH_RCPT                                                                        \
+	"(?4 = '' OR r.address = ?4 COLLATE NOCASE)"                                      \
+	" AND (?5 = '' OR substr(r.address, -1 - length(?5)) = '@' || ?5 COLLATE NOCASE)" \
+	" AND (?6 = '' OR instr(lower(r.reply), lower(?6)) > 0)"                          \
+	" AND (?7 < 0 OR r.held = ?7) AND (?8 = 0 OR substr(r.route, 1, 5) = 'smtp:')"
+#define FILTER_TYPES "bsisssii"
+#define FILTER_VALUES(f) \
+	(f)->id, (f)->from, (f)->before, (f)->to, (f)->domain, (f)->reply, (f)->held, (f)->remote
+struct filter {
+	span id, from, to, domain, reply;
+	usec before;	      /* 0: any age */
+	int64_t held, remote; /* held: -1 for both */
+	struct id id_bytes;
+};
+/* False: F can match nothing.  *RET must not move. */
+bool filter_prepare(const struct queue_filter *f, struct filter *ret);
 
 /* --- accept.c: one message on its way into a shard --- */
 struct insert {

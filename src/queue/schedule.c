@@ -85,6 +85,8 @@ static void route_put(struct queue *q, struct route *r)
 
 static void wait_in_heaps(struct queue *q, struct group *g)
 {
+	if (g->held)
+		return;
 	if (g->route->held)
 		g->at[HEAP_ALL] = SET_ASIDE;
 	else
@@ -94,13 +96,16 @@ static void wait_in_heaps(struct queue *q, struct group *g)
 
 static void leave_heaps(struct queue *q, struct group *g)
 {
+	if (g->held)
+		return;
 	if (g->at[HEAP_ALL] != SET_ASIDE)
 		heap_del(&q->due, g);
 	heap_del(&g->route->heap, g);
 }
 
 struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, const struct id *id,
-			   span route, usec due, bool fixed, const int64_t *rows, size_t n)
+			   span route, usec due, bool fixed, bool held, const int64_t *rows,
+			   size_t n)
 {
 	struct message *m = idmap_get(q->messages, message_name(shard, message));
 	if (!m) {
@@ -114,7 +119,8 @@ struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, con
 			     .next = m->groups,
 			     .due = due,
 			     .n = (uint32_t)n,
-			     .fixed = fixed };
+			     .fixed = fixed,
+			     .held = held };
 	memcpy(g->rows, rows, n * sizeof(g->rows[0]));
 	m->groups = g;
 	q->n_rcpts += n;
@@ -154,14 +160,6 @@ void schedule_unlease(struct queue *q, struct group *g, usec due)
 	g->lease = 0;
 	g->due = due;
 	q->n_leased -= g->n;
-	wait_in_heaps(q, g);
-}
-
-void schedule_move(struct queue *q, struct group *g, usec due)
-{
-	leave_heaps(q, g);
-	g->due = due;
-	g->fixed = false;
 	wait_in_heaps(q, g);
 }
 
@@ -212,12 +210,17 @@ struct group *schedule_find(struct queue *q, unsigned shard, int64_t message, in
 	return NULL;
 }
 
+usec schedule_latest(const struct queue *q, usec now)
+{
+	return now + q->conf.retry_max + q->conf.retry_max / 100 * q->conf.jitter_percent;
+}
+
 /* After the wall clock jumped back, what the schedule put a few hours ahead would wait for the
  * whole jump.  Nothing but a time the caller asked for may lie further ahead than the longest
  * delay. */
 void schedule_clamp(struct queue *q, usec now)
 {
-	usec latest = now + q->conf.retry_max + q->conf.retry_max / 100 * q->conf.jitter_percent;
+	usec latest = schedule_latest(q, now);
 	void *v;
 	/* Cutting all that is above a bound down to it keeps the order of a heap, but for ties. */
 	for (size_t it = 0; map_next(q->routes, &it, NULL, &v);) {

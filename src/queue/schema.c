@@ -28,6 +28,12 @@ static const struct db_migration steps[] = {
 		 "CREATE TABLE gone_key(row INTEGER PRIMARY KEY, key BLOB NOT NULL, address TEXT "
 		 "NOT NULL);"
 		 "CREATE TABLE once(key BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;" },
+	{ .version = 2,
+	  .oldest_writer = 1, /* which leaves the column alone: at worst a delay is told twice */
+	  .sql = "ALTER TABLE recipient ADD COLUMN warned INTEGER NOT NULL DEFAULT 0;" },
+	{ .version = 3,
+	  .oldest_writer = 3, /* an older one would deliver what is held */
+	  .sql = "ALTER TABLE recipient ADD COLUMN held INTEGER NOT NULL DEFAULT 0;" },
 };
 
 const struct db_schema queue_schema = { .name = "queue",
@@ -59,7 +65,7 @@ struct run {
 	char *route;
 	size_t route_n;
 	usec due;
-	bool fixed;
+	bool fixed, held;
 	int64_t *rows;
 	size_t n, cap;
 };
@@ -68,7 +74,7 @@ static void flush_run(struct queue *q, unsigned shard, struct run *run)
 {
 	if (run->n)
 		schedule_add(q, shard, run->message, &run->id, span_of(run->route, run->route_n),
-			     run->due, run->fixed, run->rows, run->n);
+			     run->due, run->fixed, run->held, run->rows, run->n);
 	run->n = 0;
 }
 
@@ -77,9 +83,9 @@ static void load_row(struct queue *q, unsigned shard, struct db_stmt *st, struct
 	int64_t message = db_col_i64(st, 0);
 	span id = db_col_span(st, 1), route = db_col_span(st, 3);
 	usec due = db_col_i64(st, 4);
-	bool fixed = db_col_i64(st, 5) != 0;
+	bool fixed = db_col_i64(st, 5) != 0, held = db_col_i64(st, 6) != 0;
 	if (!run->n || message != run->message || due != run->due || fixed != run->fixed ||
-	    !span_eq(route, span_of(run->route, run->route_n))) {
+	    held != run->held || !span_eq(route, span_of(run->route, run->route_n))) {
 		flush_run(q, shard, run);
 		run->message = message;
 		memcpy(run->id.b, id.p, MIN(id.n, sizeof(run->id.b)));
@@ -88,6 +94,7 @@ static void load_row(struct queue *q, unsigned shard, struct db_stmt *st, struct
 		run->route_n = route.n;
 		run->due = due;
 		run->fixed = fixed;
+		run->held = held;
 	}
 	if (run->n == run->cap) {
 		run->cap = run->cap ? run->cap * 2 : 16;
@@ -100,9 +107,9 @@ static int load_schedule(struct queue *q, struct shard *s, struct db_tx *tx)
 {
 	struct run run = { 0 };
 	struct db_stmt *st = db_sql(
-		tx, "SELECT m.row, m.id, r.row, r.route, r.next_at, r.fixed"
+		tx, "SELECT m.row, m.id, r.row, r.route, r.next_at, r.fixed, r.held"
 		    " FROM recipient r JOIN message m ON m.row = r.message WHERE r.state = 0"
-		    " ORDER BY r.message, r.route, r.next_at, r.fixed");
+		    " ORDER BY r.message, r.route, r.next_at, r.fixed, r.held");
 	int r;
 	while ((r = db_step(st)) > 0)
 		load_row(q, s->no, st, &run);

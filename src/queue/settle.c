@@ -190,7 +190,7 @@ static void reschedule(struct queue *q, struct settle *s)
 		for (to = from; to < s->n && by_next(&s->plans[to], first) == 0; to++)
 			rows[to - from] = s->plans[to].row;
 		schedule_add(q, g->m->shard, g->m->row, &g->m->id, g->route->text, first->next,
-			     first->fixed, rows, to - from);
+			     first->fixed, g->held, rows, to - from);
 	}
 	schedule_remove(q, g);
 }

@@ -13,7 +13,8 @@ from lab import Lab, message, postrider, temp_dir, wait_for
 COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "config show",
             "config manual", "domain add", "domain set", "domain rm", "domain list", "account add",
             "account set", "account passwd", "account rm", "account list", "account check",
-            "alias add", "alias rm", "alias list", "queue list", "queue show", "queue retry", "queue drop", "trace",
+            "alias add", "alias rm", "alias list", "queue list", "queue show", "queue retry", "queue hold",
+            "queue release", "queue reroute", "queue bounce", "queue drop", "trace",
             "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]
 
 

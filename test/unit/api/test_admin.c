@@ -283,15 +283,44 @@ static void test_queue(void **state)
 	json_decref(row);
 	json_decref(j);
 	refused("{\"command\":\"queue drop\"}", EX_USAGE,
-		"say which messages: an id, --from, --to, --domain or --all");
+		"say which messages: an id, a filter (--to, --age, ...) or --all");
 	refused("{\"command\":\"queue show\",\"id\":\"zz\"}", EX_NOUSER,
 		"no such message waits; try: postrider trace zz");
 	w.kicks = 0;
-	ok("{\"command\":\"queue drop\",\"all\":true,\"dry_run\":true}", 2);
+	ok("{\"command\":\"queue drop\",\"all\":true,\"dry_run\":true}", 3);
 	assert_int_equal(w.kicks, 0);
 	ok("{\"command\":\"queue list\"}", 2);
 	ok("{\"command\":\"queue retry\",\"to\":\"x@example.net\"}", 1);
-	assert_int_equal(w.kicks, 1);
+	ok("{\"command\":\"queue hold\",\"to\":\"y@example.net\"}", 1);
+	ok("{\"command\":\"queue list\",\"state\":\"held\",\"domain\":\"example.net\"}", 1);
+	ok("{\"command\":\"queue list\",\"age\":\"2h\"}", 0);
+	ok("{\"command\":\"queue list\",\"reply\":\"later\"}", 0);
+	j = say(SPAN("{\"command\":\"queue release\",\"all\":true,\"dry_run\":true}\n"), 2, &row);
+	json_decref(row);
+	json_decref(j);
+	ok("{\"command\":\"queue release\",\"all\":true}", 1);
+	ok("{\"command\":\"queue list\",\"state\":\"held\"}", 0);
+	refused("{\"command\":\"queue list\",\"state\":\"sleeping\"}", EX_USAGE,
+		"state: expected waiting, held or delivering");
+	refused("{\"command\":\"queue list\",\"age\":\"a while\"}", EX_USAGE,
+		"age: expected a time as 90s, 5m, 4h or 2d");
+	refused("{\"command\":\"queue reroute\",\"all\":true}", EX_USAGE, "to_route is missing");
+	static const char *const routes[] = {
+		"local",   "smtp:",	      "smtp:[",		 "smtp:[x.test",
+		"smtp:[]", "smtp:[x.test]25", "smtp:[x.test]:0", "smtp:[x.test]:65536",
+		"smtp:a b"
+	};
+	for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+		char text[160];
+
+		snprintf(text, sizeof text,
+			 "{\"command\":\"queue reroute\",\"all\":true,\"to_route\":\"%s\"}",
+			 routes[i]);
+		refused(text, EX_USAGE,
+			"to_route: expected smtp:domain, smtp:[host] or smtp:[host]:port");
+	}
+	ok("{\"command\":\"queue reroute\",\"all\":true,\"to_route\":\"smtp:[IPv6:::1]:2525\"}", 1);
+	assert_int_equal(w.kicks, 4);
 	ok("{\"command\":\"queue drop\",\"all\":true}", 1);
 	ok("{\"command\":\"queue list\"}", 0);
 	refused("{\"command\":\"trace\",\"key\":\"nobody@example.net\"}", EX_NOUSER,

@@ -256,9 +256,11 @@ static void test_requests(void **state)
 	assert_null(json_object_get(j, "yes"));
 	assert_has(out, "a@b and its mail are gone");
 	json_decref(j);
-	j = run_served("queue drop --all --dry-run", "", "{\"ok\":true}\n", 0);
+	j = run_served("queue drop --all --dry-run", "",
+		       "{\"dry_run\":true,\"messages\":2,\"recipients\":3}\n{\"ok\":true}\n", 0);
 	assert_true(json_bool(j, "dry_run", false));
-	assert_has(out, "dry run: 0 messages would be touched; nothing was changed\n");
+	assert_has(out,
+		   "dry run: 3 recipients of 2 messages would be touched; nothing was changed\n");
 	json_decref(j);
 }
 
