@@ -16,6 +16,7 @@
 #include "db/db.h"
 
 #define DB_VFS	       "unix-excl" /* wal-index on the heap, no -shm file, one fcntl lock for the owner */
+#define DB_WRITER_VFS  "postrider" /* the same, with few writes to the WAL (wal.c) */
 #define DB_PAGE_SIZE   8192
 #define DB_MAX_READERS 4
 #define DB_MAX_BATCH   256
@@ -84,6 +85,9 @@ struct db {
 /* --- error mapping --- */
 int db_err(sqlite3 *sq, int rc);
 bool db_rc_poisons(sqlite3 *sq, int rc); /* a failed write or sync */
+
+/* --- the writer's VFS (wal.c) --- */
+void db_wal_vfs_add(void); /* once */
 
 /* --- connections (open.c) --- */
 int db_conn_open(struct db *d, bool writer, struct db_tx **ret, struct err_info *info);

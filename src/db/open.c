@@ -25,6 +25,7 @@ static void sqlite_setup(void)
 	sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	sqlite3_initialize();
+	db_wal_vfs_add();
 }
 
 /* --- errors --- */
@@ -107,15 +108,10 @@ static int conn_setup_writer(struct db_tx *c)
 	/* The WAL's directory entry, once synced, stays. */
 	sqlite3_file_control(c->sq, "main", SQLITE_FCNTL_PERSIST_WAL, &one);
 	sqlite3_wal_hook(c->sq, on_wal, c->d);
-#ifdef SKIP_SYNC_COMMIT
-	int r = db_exec(c, "PRAGMA synchronous = OFF");
-#else
-	int r = db_exec(c, "PRAGMA synchronous = FULL");
-#endif
-	return r ? r
-		 : db_exec(c, "PRAGMA secure_delete = FAST; PRAGMA journal_size_limit = 16777216;"
-			      "PRAGMA temp_store = MEMORY; PRAGMA cache_size = -1024; PRAGMA "
-			      "foreign_keys = OFF");
+	/* FULL: each commit syncs the WAL, on which wal.c relies too. */
+	return db_exec(c, "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST;"
+			  "PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;"
+			  "PRAGMA cache_size = -1024; PRAGMA foreign_keys = OFF");
 }
 
 int db_conn_open(struct db *d, bool writer, struct db_tx **ret, struct err_info *info)
@@ -124,7 +120,7 @@ int db_conn_open(struct db *d, bool writer, struct db_tx **ret, struct err_info 
 	c->d = d;
 	c->writer = writer;
 	int flags = SQLITE_OPEN_NOMUTEX | (writer ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
-	int rc = sqlite3_open_v2(d->path, &c->sq, flags, DB_VFS);
+	int rc = sqlite3_open_v2(d->path, &c->sq, flags, writer ? DB_WRITER_VFS : DB_VFS);
 	int r = db_err(c->sq, rc);
 	if (!r) {
 		sqlite3_extended_result_codes(c->sq, 1);

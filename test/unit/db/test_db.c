@@ -297,6 +297,49 @@ static void test_full(void **state)
 	db_close(d);
 }
 
+/* More than the cache holds, so that pages go to the WAL and come back before the commit. */
+static int insert_much(struct db_tx *tx, void *arg)
+{
+	int64_t right = 0;
+	int r = 0;
+	for (int i = 0; i < 40 && !r; i++)
+		r = db_run(tx, "INSERT INTO t(who, data) VALUES(7, randomblob(100000))", "");
+	for (int round = 0; round < 2 && !r; round++)
+		r = db_run(tx, "UPDATE t SET v = id || hex(substr(data, 50000, 8)) WHERE who = 7",
+			   "");
+	if (!r)
+		r = db_get_i64(tx, &right,
+			       "SELECT count(*) FROM t WHERE v = id || hex(substr(data, 50000, 8))",
+			       "");
+	return r < 0 ? r : right % 40 ? ERR_CORRUPT : arg ? ERR_QUOTA : 0;
+}
+
+static void test_large_commits(void **state)
+{
+	struct db *d = open_db();
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(db_write(d, insert_much, d /* undo it */), ERR_QUOTA);
+		assert_int_equal(put(d, i == 0 ? "a" : i == 1 ? "b" : "c"), 0);
+		assert_int_equal(db_write(d, insert_much, NULL), 0);
+		assert_int_equal(count(d), (i + 1) * 41);
+		assert_int_equal(db_checkpoint(d), 0);
+	}
+	db_close(d);
+	d = open_db();
+	assert_int_equal(count(d), 3 * 41);
+	int64_t problems = 1;
+	struct db_tx *tx = NULL;
+	assert_int_equal(db_read_begin(d, &tx), 0);
+	assert_int_equal(db_get_i64(tx, &problems,
+				    "SELECT count(*) FROM pragma_integrity_check WHERE "
+				    "integrity_check <> 'ok'",
+				    ""),
+			 1);
+	assert_int_equal(problems, 0);
+	db_read_end(tx);
+	db_close(d);
+}
+
 static int delete_all(struct db_tx *tx, void *arg)
 {
 	return db_run(tx, "DELETE FROM t", "");
@@ -544,6 +587,7 @@ int main(void)
 		T(test_statements),
 		T(test_versions),
 		T(test_full),
+		T(test_large_commits),
 		T(test_space_comes_back),
 		T(test_poison_and_copy),
 		T(test_swap_after_crash),
