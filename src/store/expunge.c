@@ -33,8 +33,9 @@ int message_insert(struct db_tx *tx, struct mbox *m, struct message_row *r)
 	m->unseen += !(r->flags & FLAG_SEEN);
 	m->bytes += (int64_t)r->size;
 	return db_run(tx,
-		      "INSERT INTO message(mbox, uid, flags, keywords, modseq, idate, size, body)"
-		      " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+		      "INSERT INTO message(mbox, uid, flags, keywords, modseq, idate, size, body, "
+		      "changed)"
+		      " VALUES(?, ?, ?, ?, ?, ?, ?, ?, 0)",
 		      "iiiuuiui", m->id, (int64_t)r->uid, (int64_t)r->flags, r->keywords, r->modseq,
 		      r->internal_date, r->size, r->body);
 }

@@ -50,10 +50,11 @@ static int change_one(struct db_tx *tx, struct flag_change *c, struct mbox *m, s
 		return 0;
 	m->modseq += c->n_changed++ == 0;
 	m->unseen += !(row.flags & FLAG_SEEN) - !(old.flags & FLAG_SEEN);
-	return db_run(
-		tx,
-		"UPDATE message SET flags = ?, keywords = ?, modseq = ? WHERE mbox = ? AND uid = ?",
-		"iuuii", (int64_t)row.flags, row.keywords, m->modseq, m->id, (int64_t)uid.v);
+	return db_run(tx,
+		      "UPDATE message SET flags = ?, keywords = ?, modseq = ?, changed = 1 WHERE "
+		      "mbox = ? "
+		      "AND uid = ?",
+		      "iuuii", (int64_t)row.flags, row.keywords, m->modseq, m->id, (int64_t)uid.v);
 }
 
 static int flags_tx(struct db_tx *tx, void *arg)

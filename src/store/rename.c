@@ -83,7 +83,7 @@ static int move_inbox(struct db_tx *tx, struct mbox *inbox, span to, int64_t *re
 		r = db_run(tx,
 			   "INSERT INTO message SELECT ?, row_number() OVER (ORDER BY uid), flags, "
 			   "keywords, ?, idate,"
-			   " size, body FROM message WHERE mbox = ?",
+			   " size, body, 0 FROM message WHERE mbox = ?",
 			   "iui", m.id, m.modseq, inbox->id);
 	if (!r)
 		r = db_run(tx, "DELETE FROM message WHERE mbox = ?", "i", inbox->id);

@@ -3,7 +3,9 @@
 
 /* mailbox.id is never used again, nor is body.id (made from the time, see body_new_id).
  * retired     the last UIDVALIDITY of names that a mailbox left (S2).
- * message     ordered by UID; message_modseq finds what changed since a modseq.
+ * message     ordered by UID, so what arrived since a state of the mailbox is found by UID;
+ * message_changed finds what changed since a modseq after it had arrived.  (An index of all would
+ * cost every append a page.)
  * expunged    UIDs that went away, by modseq: patches views, answers VANISHED (RFC 7162).
  * body        the data is the last column, so that reading the others touches no overflow page.
  * shared      bodies with more than one message; all others have one.  Not a column of body:
@@ -28,8 +30,9 @@ static const struct db_migration steps[] = {
 	  " mbox INTEGER NOT NULL, uid INTEGER NOT NULL,"
 	  " flags INTEGER NOT NULL, keywords INTEGER NOT NULL, modseq INTEGER NOT NULL,"
 	  " idate INTEGER NOT NULL, size INTEGER NOT NULL, body INTEGER NOT NULL,"
+	  " changed INTEGER NOT NULL," /* 1: modseq is not that of the arrival */
 	  " PRIMARY KEY(mbox, uid)) WITHOUT ROWID;"
-	  "CREATE INDEX message_modseq ON message(mbox, modseq);"
+	  "CREATE INDEX message_changed ON message(mbox, modseq) WHERE changed = 1;"
 	  "CREATE TABLE expunged("
 	  " mbox INTEGER NOT NULL, modseq INTEGER NOT NULL, uid INTEGER NOT NULL,"
 	  " PRIMARY KEY(mbox, modseq, uid)) WITHOUT ROWID;"

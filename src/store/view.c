@@ -1,5 +1,5 @@
 /* Views (S7): one immutable array per state of a mailbox, made from the previous one where there is
- * one: what changed since its modseq is found by index, the rest is copied. */
+ * one: what changed since its modseq is found by index, what arrived by UID, the rest is copied. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -93,21 +93,28 @@ static int cmp_row(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Rows changed and rows gone since MODSEQ, each by rising UID. */
-static int read_changes(struct db_tx *tx, int64_t mbox, uint64_t modseq, struct rows *changed,
+/* Rows changed or new, and rows gone, since OLD; each by rising UID. */
+static int read_changes(struct db_tx *tx, const struct store_view *old, struct rows *changed,
 			struct rows *gone)
 {
 	int r;
 	struct db_stmt *q = db_sql(
-		tx, "SELECT uid, flags, keywords, modseq FROM message INDEXED BY message_modseq"
-		    " WHERE mbox = ? AND modseq > ?");
-	db_bind(q, "iu", mbox, modseq);
+		tx, "SELECT uid, flags, keywords, modseq FROM message INDEXED BY message_changed"
+		    " WHERE changed = 1 AND mbox = ? AND modseq > ? AND uid < ?");
+	db_bind(q, "iui", old->mailbox, old->modseq, (int64_t)old->uidnext);
+	while ((r = db_step(q)) > 0)
+		read_row(q, rows_add(changed));
+	if (r < 0)
+		return r;
+	q = db_sql(tx,
+		   "SELECT uid, flags, keywords, modseq FROM message WHERE mbox = ? AND uid >= ?");
+	db_bind(q, "ii", old->mailbox, (int64_t)old->uidnext);
 	while ((r = db_step(q)) > 0)
 		read_row(q, rows_add(changed));
 	if (r < 0)
 		return r;
 	q = db_sql(tx, "SELECT uid FROM expunged WHERE mbox = ? AND modseq > ?");
-	db_bind(q, "iu", mbox, modseq);
+	db_bind(q, "iu", old->mailbox, old->modseq);
 	while ((r = db_step(q)) > 0)
 		*rows_add(gone) = (struct store_row){ .uid = (uint32_t)db_col_i64(q, 0) };
 	if (r < 0)
@@ -144,7 +151,7 @@ static int patch(struct db_tx *tx, const struct store_view *old, const struct mb
 		 struct view_box **ret)
 {
 	struct rows changed = { 0 }, gone = { 0 };
-	int r = read_changes(tx, m->id, old->modseq, &changed, &gone);
+	int r = read_changes(tx, old, &changed, &gone);
 	if (!r)
 		*ret = merge(old, m, &changed, &gone);
 	free(changed.p);
