@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "format/check.h"
 #include "format/header.h"
+#include "format/mime.h"
 #include "format/text_int.h"
 
 /* RFC 5322 2.1.1: lines should have 78 columns at most */
@@ -63,6 +64,102 @@ int xtext_decode(struct buf *b, span s)
 			i += 2;
 		}
 		buf_put_char(b, c);
+	}
+	return b->failed ? ERR_TOOBIG : 0;
+}
+
+/* --- ORCPT --- */
+
+/* Is what stands before the first semicolon an address type?  *RET: the rest. */
+static bool take_type(span s, span *ret_type, span *ret_address)
+{
+	size_t end = span_find(s, ';');
+	if (end == SPAN_NPOS || end == 0)
+		return false;
+	for (size_t i = 0; i < end; i++)
+		if (s.p[i] != '-' && !text_is(s.p[i], CH_DIGIT) &&
+		    !((s.p[i] | 32) >= 'a' && (s.p[i] | 32) <= 'z'))
+			return false;
+	*ret_type = span_sub(s, 0, end);
+	*ret_address = span_from(s, end + 1);
+	return ret_address->n > 0;
+}
+
+/* "\x{HEX}" at the start of S: its length, else 0. */
+static size_t embedded_char(span s, uint32_t *ret)
+{
+	uint32_t c = 0;
+	size_t i = 3;
+	if (!span_istarts(s, SPAN("\\x{")))
+		return 0;
+	for (; i < s.n && i < 9 && text_hex_digit(s.p[i]) >= 0; i++)
+		c = c << 4 | (uint32_t)text_hex_digit(s.p[i]);
+	if (i == 3 || i == s.n || s.p[i] != '}' || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+		return 0;
+	*ret = c;
+	return i + 1;
+}
+
+/* utf-8-addr-xtext or utf-8-addr-unitext (RFC 6533 section 3). */
+static int decode_utf8_address(struct buf *b, span s)
+{
+	for (size_t n; s.n; s = span_from(s, n)) {
+		uint32_t c;
+		n = embedded_char(s, &c);
+		if (n) {
+			utf8_put(b, c);
+		} else if ((n = utf8_sequence(s, &c)) > 1) {
+			buf_put(b, s.p, n);
+		} else if (n && s.p[0] == '+' && s.n > 2) {
+			n = 3;
+			if (xtext_decode(b, span_sub(s, 0, n)) < 0)
+				return ERR_SYNTAX;
+		} else if (!n || xtext_decode(b, span_sub(s, 0, 1)) < 0) {
+			return ERR_SYNTAX;
+		}
+	}
+	return b->failed ? ERR_TOOBIG : 0;
+}
+
+int orcpt_decode(struct buf *b, span value)
+{
+	span type, address;
+	size_t from = b->n;
+	if (!take_type(value, &type, &address))
+		return ERR_SYNTAX;
+	buf_put_span(b, type);
+	buf_put_char(b, ';');
+	bool utf8 = span_ieq_str(type, "utf-8");
+	int r = utf8 ? decode_utf8_address(b, address) : xtext_decode(b, address);
+	if (r < 0)
+		return r;
+	span plain = span_from(buf_span(b), from);
+	for (size_t i = 0; i < plain.n; i++)
+		if (text_is_ctl(plain.p[i]) || (!utf8 && (plain.p[i] & 0x80)))
+			return ERR_SYNTAX;
+	return utf8_valid(plain) ? 0 : ERR_SYNTAX;
+}
+
+int orcpt_encode(struct buf *b, span original, bool utf8)
+{
+	span type = SPAN("rfc822"), address = original;
+	if (!take_type(original, &type, &address) && text_has_8bit(original))
+		type = SPAN("utf-8");
+	bool embeds = span_ieq_str(type, "utf-8");
+	buf_put_span(b, type);
+	buf_put_char(b, ';');
+	for (size_t n; address.n; address = span_from(address, n)) {
+		uint32_t c = 0;
+		n = utf8_sequence(address, &c);
+		bool special = c <= ' ' || c == 0x7f || c == '+' || c == '=' || c == '\\';
+		if (embeds && n && (n > 1 ? !utf8 : special)) {
+			buf_printf(b, "\\x{%02X}", c);
+		} else if (embeds && n > 1) {
+			buf_put(b, address.p, n);
+		} else {
+			n = 1;
+			xtext_encode(b, span_sub(address, 0, n));
+		}
 	}
 	return b->failed ? ERR_TOOBIG : 0;
 }

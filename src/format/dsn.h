@@ -37,3 +37,9 @@ bool enhanced_code_parse(span text, char ret[12]);
 /* xtext (RFC 3461 section 4). */
 int xtext_encode(struct buf *b, span s);
 int xtext_decode(struct buf *b, span s);
+/* The value of ORCPT (RFC 3461 4.2, RFC 6533 section 3) <-> "type;address" in plain, UTF-8 in an
+ * address of type utf-8.  Decode: ERR_SYNTAX, also for what is not printable.  Encode: with UTF8
+ * (an SMTPUTF8 transaction) such characters go out as they are, else as \x{HEX}; what has no type
+ * is given one. */
+int orcpt_decode(struct buf *b, span value);
+int orcpt_encode(struct buf *b, span original, bool utf8);

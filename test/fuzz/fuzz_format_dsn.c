@@ -9,6 +9,21 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
+/* What was read is written so that the same is read again. */
+static void check_orcpt(span s)
+{
+	for (unsigned utf8 = 0; utf8 < 2; utf8++) {
+		_cleanup_(buf_donep) struct buf plain = BUF_INIT(1 << 12), e = BUF_INIT(1 << 14),
+						again = BUF_INIT(1 << 12);
+
+		if (orcpt_decode(&plain, s) < 0)
+			return;
+		assert(orcpt_encode(&e, buf_span(&plain), utf8) == 0);
+		assert(orcpt_decode(&again, buf_span(&e)) == 0);
+		assert(span_eq(buf_span(&plain), buf_span(&again)));
+	}
+}
+
 static void check_xtext(span s)
 {
 	struct buf e = BUF_INIT(3 * s.n), d = BUF_INIT(s.n);
@@ -25,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	span in = span_of(p, n);
 	check_xtext(span_sub(in, 0, 200));
+	check_orcpt(span_sub(in, 0, 200));
 	struct dsn_rcpt rcpt = { .action = n % 5, .last_attempt = 1, .will_retry_until = 2 };
 	enhanced_code_parse(in, rcpt.status);
 	rcpt.original = span_cut(&in, (char)0xff);

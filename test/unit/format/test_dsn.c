@@ -199,13 +199,64 @@ static void test_delayed(void **state)
 	arena_done(&mem);
 }
 
+static void test_orcpt(void **state)
+{
+	static const struct {
+		const char *value, *plain; /* NULL: refused */
+		const char *ascii, *utf8;  /* encoded again; NULL: the value */
+	} rows[] = {
+		{ "rfc822;Bob+2Bx@example.org", "rfc822;Bob+x@example.org", NULL, NULL },
+		{ "X-other;a+20b", "X-other;a b", NULL, NULL },
+		{ "rfc822;a\\x{E4}", "rfc822;a\\x{E4}", NULL,
+		  NULL }, /* of another type it is text */
+		{ "utf-8;j\\x{F6}rg\\x{1F600}@example.org",
+		  "utf-8;j\xc3\xb6rg\xf0\x9f\x98\x80@example.org", NULL,
+		  "utf-8;j\xc3\xb6rg\xf0\x9f\x98\x80@example.org" },
+		{ "utf-8;\xc3\xb6+40b", "utf-8;\xc3\xb6@b", "utf-8;\\x{F6}@b", "utf-8;\xc3\xb6@b" },
+		{ "utf-8;a\\x{2B}\\x{5C}b", "utf-8;a+\\b", NULL, NULL },
+		{ "", NULL },
+		{ ";a", NULL },
+		{ "rfc822", NULL },
+		{ "rfc822;", NULL },
+		{ "rfc 822;a", NULL },
+		{ "rfc822;a=b", NULL },
+		{ "rfc822;+0A", NULL },
+		{ "rfc822;+C3+B6", NULL },
+		{ "rfc822;\xc3\xb6", NULL },
+		{ "utf-8;+C3", NULL },
+		{ "utf-8;\\x{0A}", NULL },
+		{ "utf-8;\xff", NULL },
+		{ "utf-8;a b", NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		_cleanup_(buf_donep) struct buf plain = BUF_INIT(500), back = BUF_INIT(500);
+		const char *ascii = rows[i].ascii ? rows[i].ascii : rows[i].value;
+		const char *utf8 = rows[i].utf8 ? rows[i].utf8 : rows[i].value;
+
+		if (!rows[i].plain) {
+			assert_int_equal(orcpt_decode(&plain, span_str(rows[i].value)), ERR_SYNTAX);
+			continue;
+		}
+		assert_int_equal(orcpt_decode(&plain, span_str(rows[i].value)), 0);
+		assert_string_equal(buf_cstr(&plain), rows[i].plain);
+		assert_int_equal(orcpt_encode(&back, buf_span(&plain), false), 0);
+		assert_string_equal(buf_cstr(&back), ascii);
+		buf_reset(&back);
+		assert_int_equal(orcpt_encode(&back, buf_span(&plain), true), 0);
+		assert_string_equal(buf_cstr(&back), utf8);
+	}
+	_cleanup_(buf_donep) struct buf bare = BUF_INIT(100);
+	assert_int_equal(orcpt_encode(&bare, SPAN("a=b@example.org"), false), 0);
+	assert_string_equal(buf_cstr(&bare), "rfc822;a+3Db@example.org");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_failed),
-		cmocka_unit_test(test_header_only),
-		cmocka_unit_test(test_injection),
-		cmocka_unit_test(test_delayed),
+		cmocka_unit_test(test_failed),	  cmocka_unit_test(test_header_only),
+		cmocka_unit_test(test_injection), cmocka_unit_test(test_delayed),
+		cmocka_unit_test(test_orcpt),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
