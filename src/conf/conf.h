@@ -48,7 +48,7 @@ struct conf {
 	span relay_source; /* source address of outgoing connections, or empty */
 	bool relay_ipv6;
 	uint32_t relay_per_destination;
-	usec retry_first, retry_max, retry_lifetime;
+	usec retry_first, retry_max, retry_lifetime, warn_after; /* warn_after 0: never */
 	uint32_t retry_factor, retry_jitter; /* percent */
 	/* queue, store */
 	uint32_t queue_shards, store_handles;

@@ -100,13 +100,12 @@ int insert_prepare(struct queue *q, struct shard *s, const struct queue_message_
 static int write_rcpt(struct db_tx *tx, const struct insert *in, size_t i)
 {
 	const struct queue_rcpt_in *r = &in->m->rcpts[i];
-	unsigned notify = r->notify ? r->notify : RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY;
 	return db_run(tx,
 		      "INSERT INTO recipient(row, message, address, route, original, notify, key, "
 		      "state, attempts, next_at,"
 		      " fixed) VALUES(?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
 		      "iisssibii", in->first_rcpt + (int64_t)i, in->row, r->address, r->route,
-		      r->original, (int64_t)notify, span_of(in->keys[i], 16),
+		      r->original, (int64_t)r->notify, span_of(in->keys[i], 16),
 		      r->not_before ? r->not_before : in->at, (int64_t)(r->not_before != 0));
 }
 
@@ -114,7 +113,8 @@ int insert_write(struct db_tx *tx, const struct insert *in)
 {
 	const struct queue_message_in *m = in->m;
 	int64_t flags = (m->smtputf8 ? FLAG_SMTPUTF8 : 0) | (m->body_8bit ? FLAG_8BIT : 0) |
-			(m->is_dsn ? FLAG_DSN : 0) | (m->ret_full ? FLAG_RET_FULL : 0);
+			(m->is_dsn ? FLAG_DSN : 0) | (m->ret_full ? FLAG_RET_FULL : 0) |
+			(m->ret_hdrs ? FLAG_RET_HDRS : 0);
 	int r = 0;
 	if (m->once.n)
 		r = db_run(tx, "INSERT INTO once(key, at) VALUES(?, ?)", "bi", m->once, in->at);

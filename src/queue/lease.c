@@ -20,6 +20,7 @@ static int read_message(struct db_tx *tx, const struct message *m, struct arena 
 	l->body_8bit = flags & FLAG_8BIT;
 	l->is_dsn = flags & FLAG_DSN;
 	l->ret_full = flags & FLAG_RET_FULL;
+	l->ret_hdrs = flags & FLAG_RET_HDRS;
 	l->accepted_at = db_col_i64(s, 4);
 	db_reset(s);
 	return 1;
@@ -28,7 +29,7 @@ static int read_message(struct db_tx *tx, const struct message *m, struct arena 
 static int read_rcpt(struct db_tx *tx, int64_t row, struct arena *mem, struct queue_rcpt *ret)
 {
 	struct db_stmt *s = db_sql(
-		tx, "SELECT address, original, key, attempts, notify, reply FROM recipient"
+		tx, "SELECT address, original, key, attempts, notify, reply, warned FROM recipient"
 		    " WHERE row = ? AND state = 0");
 	db_bind(s, "i", row);
 	int r = db_step(s);
@@ -40,7 +41,8 @@ static int read_rcpt(struct db_tx *tx, int64_t row, struct arena *mem, struct qu
 				    .original = arena_span(mem, db_col_span(s, 1)),
 				    .attempts = (unsigned)db_col_i64(s, 3),
 				    .notify = (unsigned)db_col_i64(s, 4),
-				    .last_reply = arena_span(mem, db_col_span(s, 5)) };
+				    .last_reply = arena_span(mem, db_col_span(s, 5)),
+				    .warned = db_col_i64(s, 6) != 0 };
 	memcpy(ret->key, key.p, MIN(key.n, sizeof(ret->key)));
 	db_reset(s);
 	return 1;
@@ -80,11 +82,13 @@ static int read_group(struct queue *q, const struct group *g, struct arena *mem,
 
 int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret)
 {
-	usec lifetime = q->conf.lifetime;
+	usec lifetime = q->conf.lifetime, warn_after = q->conf.warn_after;
 	pthread_mutex_unlock(&q->lock);
 	int r = read_group(q, g, mem, ret);
-	if (r > 0)
+	if (r > 0) {
 		ret->expires_at = ret->accepted_at + lifetime;
+		ret->warn_at = warn_after ? ret->accepted_at + warn_after : 0;
+	}
 	pthread_mutex_lock(&q->lock);
 	if (r == 0)
 		schedule_remove(q, g);

@@ -41,7 +41,8 @@ struct queue_conf {
 	unsigned shards;      /* 1..64; fixed when the queue was made */
 	size_t inline_max;
 	/* Retry schedule: first delay, factor, cap, lifetime, jitter in percent. */
-	usec retry_first, retry_max, lifetime, warn_after;
+	usec retry_first, retry_max, lifetime;
+	usec warn_after; /* 0: nobody is told of a delay */
 	unsigned retry_factor_percent, jitter_percent;
 };
 /* Rebuilds the schedule from the shards.  ERR_BUSY, ERR_VERSION, ... */
@@ -55,9 +56,9 @@ enum { RCPT_NOTIFY_NEVER = 1, RCPT_NOTIFY_SUCCESS = 2, RCPT_NOTIFY_FAILURE = 4, 
 
 struct queue_rcpt_in {
 	span address;          /* envelope text form */
-	span route;            /* routing result that groups deliveries: "local" or "smtp:domain" or "smtp:[host]:port" */
+	span route;            /* routing result that groups deliveries: "local", "expanded", "smtp:domain" or "smtp:[host]:port" */
 	span original;         /* ORCPT or empty */
-	unsigned notify;       /* 0: default (FAILURE | DELAY) */
+	unsigned notify;       /* 0: nothing was said, which means FAILURE | DELAY */
 	usec not_before;       /* wall; 0: at once */
 };
 struct queue_message_in {
@@ -66,7 +67,8 @@ struct queue_message_in {
 	span body;             /* or SPOOL_FD */
 	int spool_fd;
 	uint64_t size;
-	bool smtputf8, body_8bit, is_dsn, ret_full;
+	bool smtputf8, body_8bit, is_dsn;
+	bool ret_full, ret_hdrs; /* RET; both false: nothing was said */
 	span envid;
 	span account_id;       /* submitter's, or empty */
 	span once;             /* empty, or a key (account, outbox id): a second accept with it answers 0 and does nothing */
@@ -83,6 +85,7 @@ struct queue_rcpt {
 	span address, original;
 	uint8_t key[16];
 	unsigned attempts, notify;
+	bool warned; /* its delay was told */
 	span last_reply;
 };
 /* Recipients of one message with the same route, that are due together. */
@@ -94,7 +97,8 @@ struct queue_lease {
 	span sender, route, envid;
 	uint64_t size;
 	usec accepted_at, expires_at;
-	bool smtputf8, body_8bit, is_dsn, ret_full;
+	usec warn_at; /* from then on a delay is told; 0: never */
+	bool smtputf8, body_8bit, is_dsn, ret_full, ret_hdrs;
 	struct queue_rcpt *rcpts;
 	size_t n_rcpts;
 };
@@ -116,9 +120,18 @@ int queue_body_read(struct queue *q, const struct queue_lease *l, uint64_t from,
 int queue_body_fd(struct queue *q, const struct queue_lease *l);
 
 enum rcpt_outcome { OUTCOME_DELIVERED, OUTCOME_FAILED, OUTCOME_DEFERRED, OUTCOME_RELEASED /* not tried: due again at once or at NOT_BEFORE */ };
+/* How a recipient was delivered: what a report of success calls it (RFC 3461 section 5.2).  The queue does not keep it. */
+enum rcpt_end {
+	END_DELIVERED,
+	END_RELAYED,   /* to a peer that makes no such reports */
+	END_PASSED_ON, /* with the request: whoever has it now reports */
+	END_EXPANDED
+};
 struct queue_result {
 	int64_t row;
 	enum rcpt_outcome outcome;
+	enum rcpt_end end; /* DELIVERED */
+	bool warn;         /* DEFERRED: its delay is told by DSN, or nobody can be told: remembered as `warned` */
 	span reply;       /* "550 5.1.1 ..." text kept for people */
 	char status[12];  /* enhanced code */
 	span remote;      /* host[ip] or empty */

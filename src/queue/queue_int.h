@@ -14,9 +14,9 @@
 #include "queue/queue.h"
 
 enum { SHARDS_MAX = 64, BLOB_NAME = 24 };
-/* Columns of the schema. */
-enum { FLAG_SMTPUTF8 = 1, FLAG_8BIT = 2, FLAG_DSN = 4, FLAG_RET_FULL = 8 }; /* message.flags */
-enum { STATE_WAITING, STATE_DONE, STATE_FAILED };			    /* recipient.state */
+/* Columns of the schema: message.flags, recipient.state. */
+enum { FLAG_SMTPUTF8 = 1, FLAG_8BIT = 2, FLAG_DSN = 4, FLAG_RET_FULL = 8, FLAG_RET_HDRS = 16 };
+enum { STATE_WAITING, STATE_DONE, STATE_FAILED };
 
 /* Row numbers are given out from memory, so that none is used twice while a lease may still name
  * it. */

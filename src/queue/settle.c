@@ -134,9 +134,10 @@ static int write_plan(struct db_tx *tx, const struct plan *p)
 		tx,
 		"UPDATE recipient SET state = ?, attempts = attempts + 1, next_at = ?, fixed "
 		"= ?, reply = ?,"
-		" status = ?, remote = ? WHERE row = ? AND state = 0",
-		"iiisssi", state, p->next, (int64_t)p->fixed, r->reply,
-		span_of(r->status, strnlen(r->status, sizeof(r->status))), r->remote, p->row);
+		" status = ?, remote = ?, warned = warned OR ? WHERE row = ? AND state = 0",
+		"iiisssii", state, p->next, (int64_t)p->fixed, r->reply,
+		span_of(r->status, strnlen(r->status, sizeof(r->status))), r->remote,
+		(int64_t)r->warn, p->row);
 	/* Rows of a lease are its own: without the row this was settled before, DSN and all. */
 	return e >= 0 && db_changes(tx) == 0 ? ERR_NOENT : e;
 }

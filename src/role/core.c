@@ -73,6 +73,7 @@ static struct queue_conf queue_conf_of(const struct conf *conf)
 				    .retry_first = conf->retry_first,
 				    .retry_max = conf->retry_max,
 				    .lifetime = conf->retry_lifetime,
+				    .warn_after = conf->warn_after,
 				    .retry_factor_percent = conf->retry_factor,
 				    .jitter_percent = conf->retry_jitter };
 }

@@ -59,6 +59,7 @@ static void test_defaults(void **state)
 	assert_int_equal(c->max_rcpts, 1000);
 	assert_int_equal(c->imap_timeout, 1800 * USEC_SEC);
 	assert_int_equal(c->retry_lifetime, 5 * 86400 * USEC_SEC);
+	assert_int_equal(c->warn_after, 4 * 3600 * USEC_SEC);
 	assert_int_equal(c->submission_from, CONF_FROM_OWNED);
 	assert_int_equal(c->log_level, LOG_INFO);
 	assert_true(c->relay_ipv6);

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 
+#include "queue/queue_int.h"
 #include "sys/file.h"
 
 static int setup(void **state)
@@ -39,7 +40,7 @@ static void groups_by_route(void **state)
 		assert_true(id_eq(&l.id, &id));
 		assert_true(span_eq_str(l.sender, "from@example.org"));
 		assert_int_equal(l.n_rcpts, span_eq_str(l.route, "smtp:x.test") ? 2 : 1);
-		assert_int_equal(l.rcpts[0].notify, RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY);
+		assert_int_equal(l.rcpts[0].notify, 0); /* as it was said (RFC 3461 5.2.1) */
 		assert_int_equal(l.size, 5);
 		seen += l.n_rcpts;
 	}
@@ -560,6 +561,93 @@ static void accept_after_a_failure(void **state)
 	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 12);
 }
 
+/* What was asked for at accept is there when it is due, and the warning is remembered. */
+static void requests_are_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_rcpt_in r = to("a@x.test", "smtp:x.test");
+	struct queue_message_in m = { .id = id_new(),
+				      .sender = SPAN("from@example.org"),
+				      .body = SPAN("m"),
+				      .size = 1,
+				      .ret_hdrs = true,
+				      .envid = SPAN("an id"),
+				      .rcpts = &r,
+				      .n_rcpts = 1 };
+	struct queue_lease l;
+	r.notify = RCPT_NOTIFY_SUCCESS | RCPT_NOTIFY_DELAY;
+	r.original = SPAN("rfc822;b@y.test");
+	assert_int_equal(queue_accept(f->q, &m), 0);
+	reopen(f);
+	assert_true(lease(f, &l));
+	assert_true(l.ret_hdrs && !l.ret_full && span_eq_str(l.envid, "an id"));
+	assert_int_equal(l.rcpts[0].notify, r.notify);
+	assert_true(span_eq(l.rcpts[0].original, r.original));
+	assert_true(l.warn_at == l.accepted_at + f->conf.warn_after);
+	assert_false(l.rcpts[0].warned);
+	for (int i = 0; i < 2; i++) { /* the second result says nothing of it */
+		struct queue_result d = { .row = l.rcpts[0].row,
+					  .outcome = OUTCOME_DEFERRED,
+					  .warn = i == 0 };
+		assert_int_equal(queue_settle(f->q, &l, &d, 1, NULL, &f->mem), 0);
+		reopen(f);
+		pass_time(5 * HOUR);
+		assert_true(lease(f, &l));
+		assert_true(l.rcpts[0].warned);
+	}
+	queue_release(f->q, &l);
+	f->conf.warn_after = 0;
+	queue_set_conf(f->q, &f->conf);
+	assert_true(lease(f, &l));
+	assert_int_equal(l.warn_at, 0);
+}
+
+static int insert_old(struct db_tx *tx, void *arg)
+{
+	int r = db_run(
+		tx,
+		"INSERT INTO message(row, id, sender, account, envid, size, flags,"
+		" accepted_at, blob) VALUES(1, zeroblob(16), 'a@b.test', '', '', 1, 0, ?, NULL)",
+		"i", clock_wall());
+	if (r >= 0)
+		r = db_run(tx, "INSERT INTO body(message, data) VALUES(1, 'm')", "");
+	if (r >= 0)
+		r = db_run(tx,
+			   "INSERT INTO recipient(row, message, address, route, original, notify,"
+			   " key, state, attempts, next_at, fixed) VALUES(1, 1, 'c@x.test',"
+			   " 'smtp:x.test', '', 12, zeroblob(16), 0, 1, 0, 0)",
+			   "");
+	return r;
+}
+
+/* A queue that an older release left: what waits in it goes on waiting, unwarned. */
+static void older_schema(void **state)
+{
+	struct fixture *f = *state;
+	struct db_schema old = queue_schema;
+	struct err_info info = { 0 };
+	struct queue_lease l;
+	struct db *db;
+	char path[128];
+	old.n_steps = 1;
+	snprintf(path, sizeof(path), "%s/old", f->base);
+	assert_int_equal(file_mkdirs(path), 0);
+	f->conf.dir = path;
+	f->conf.shards = 1;
+	char shard[160];
+	snprintf(shard, sizeof(shard), "%s/0.db", path);
+	assert_int_equal(db_open(shard, &old, DB_CREATE, &db, &info), 0);
+	assert_int_equal(db_write(db, insert_old, NULL), 0);
+	db_close(db);
+	reopen(f);
+	assert_true(lease(f, &l));
+	assert_int_equal(l.rcpts[0].notify, RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY);
+	assert_int_equal(l.rcpts[0].attempts, 1);
+	assert_false(l.rcpts[0].warned);
+	assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
+	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 0);
+}
+
 /* Many threads accept while others deliver: every recipient is delivered once; TSan judges the
  * rest. */
 enum { THREADS = 4, EACH = 60 };
@@ -621,6 +709,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(groups_by_route),
+		T(requests_are_kept),
+		T(older_schema),
 		T(lease_by_route),
 		T(a_held_route),
 		T(oldest_due_first),
