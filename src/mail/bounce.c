@@ -17,6 +17,7 @@ struct settle {
 	size_t n;
 	struct arena *mem;
 	struct event_list *events;
+	bool failed; /* the report tells of a failure */
 };
 
 static const struct queue_rcpt *rcpt_of(const struct settle *s, int64_t row)
@@ -46,13 +47,48 @@ static void expire(struct settle *s)
 	}
 }
 
-static bool owes_report(const struct settle *s, const struct queue_result *r)
+/* A delay is told once, when it has become long (RFC 3461 5.2.5). */
+static bool owes_warning(const struct settle *s, const struct queue_rcpt *rcpt)
 {
-	const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
+	return !rcpt->warned && s->lease->warn_at && clock_wall() >= s->lease->warn_at;
+}
 
-	if (r->outcome != OUTCOME_FAILED || !rcpt || s->lease->is_dsn || !s->lease->sender.n)
+/* Is R to be reported, and as what (RFC 3461 section 5.2)? */
+static bool owes_report(const struct settle *s, const struct queue_result *r, enum dsn_action *ret)
+{
+	static const enum dsn_action success[] = { [END_DELIVERED] = DSN_DELIVERED,
+						   [END_RELAYED] = DSN_RELAYED,
+						   [END_EXPANDED] = DSN_EXPANDED };
+	const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
+	unsigned notify;
+
+	if (!rcpt || s->lease->is_dsn || !s->lease->sender.n)
 		return false;
-	return !rcpt->notify || (rcpt->notify & RCPT_NOTIFY_FAILURE);
+	notify = rcpt->notify ? rcpt->notify : RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY;
+	switch (r->outcome) {
+	case OUTCOME_DELIVERED:
+		*ret = success[r->end];
+		return (notify & RCPT_NOTIFY_SUCCESS) && r->end != END_PASSED_ON;
+	case OUTCOME_FAILED:
+		*ret = DSN_FAILED;
+		return notify & RCPT_NOTIFY_FAILURE;
+	case OUTCOME_DEFERRED:
+		*ret = DSN_DELAYED;
+		return (notify & RCPT_NOTIFY_DELAY) && owes_warning(s, rcpt);
+	case OUTCOME_RELEASED:
+		break;
+	}
+	return false;
+}
+
+/* The whole original goes back only with a failure (RFC 3461 4.3), and if it is not too large. */
+static bool wants_full(const struct settle *s)
+{
+	const struct queue_lease *l = s->lease;
+
+	if (!s->failed || l->ret_hdrs || l->size > DSN_FULL_MAX)
+		return false;
+	return l->ret_full || l->size <= DSN_FULL_MAX / 2;
 }
 
 /* The part of the original that goes back. */
@@ -65,21 +101,57 @@ static int read_original(struct settle *s, bool full, struct buf *b)
 	return e;
 }
 
-static void fill_rcpt(struct settle *s, const struct queue_result *r, struct dsn_rcpt *d)
+static void fill_rcpt(struct settle *s, const struct queue_result *r, enum dsn_action action,
+		      struct dsn_rcpt *d)
 {
 	const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
 	span host = r->remote;
 
 	*d = (struct dsn_rcpt){ .original = rcpt->original,
 				.final = rcpt->address,
-				.action = DSN_FAILED,
+				.action = action,
 				.remote_mta = span_cut(&host, '['),
 				.diagnostic = r->reply,
-				.last_attempt = clock_wall() };
-	snprintf(d->status, sizeof d->status, "%s", r->status[0] ? r->status : "5.0.0");
+				.last_attempt = clock_wall(),
+				.will_retry_until = s->lease->expires_at };
+	snprintf(d->status, sizeof d->status, "%s", r->status);
 }
 
-/* The report that S's failures owe, as a queue message; false if none is owed or can go anywhere.
+static size_t fill_list(struct settle *s, struct dsn_rcpt *list)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n; i++) {
+		enum dsn_action action;
+
+		if (!owes_report(s, &s->results[i], &action))
+			continue;
+		s->failed |= action == DSN_FAILED;
+		s->results[i].warn = action == DSN_DELAYED;
+		fill_rcpt(s, &s->results[i], action, &list[n++]);
+	}
+	return n;
+}
+
+/* Where the report goes: to all that the sender's address leads to now. */
+static size_t fill_targets(struct settle *s, const struct address *sender,
+			   struct queue_rcpt_in **ret)
+{
+	struct mail_route *routes;
+	size_t n, k = 0;
+
+	mail_route(s->env, sender, true, s->mem, &routes, &n);
+	*ret = arena_array(s->mem, struct queue_rcpt_in, n);
+	for (size_t i = 0; i < n; i++)
+		if (routes[i].kind != MAIL_ROUTE_REFUSED)
+			(*ret)[k++] = (struct queue_rcpt_in){ .address = address_text(
+								      &routes[i].address, s->mem),
+							      .route = routes[i].route,
+							      .notify = RCPT_NOTIFY_NEVER };
+	return k;
+}
+
+/* The report that S's results owe, as a queue message; false if none is owed or can go anywhere.
  */
 static bool make_report(struct settle *s, struct queue_message_in *ret, struct buf *body,
 			struct id *ret_id, span *ret_message_id)
@@ -87,33 +159,21 @@ static bool make_report(struct settle *s, struct queue_message_in *ret, struct b
 	struct dsn_rcpt *list = arena_array(s->mem, struct dsn_rcpt, s->n);
 	_cleanup_(buf_donep) struct buf original = BUF_INIT(DSN_FULL_MAX);
 	struct conf *conf;
-	struct mail_route *routes;
 	struct address sender;
 	struct queue_rcpt_in *to;
-	size_t n = 0, n_routes, k = 0;
+	size_t n = fill_list(s, list), k;
 	char id[ID_TEXT];
 	bool full;
 
-	for (size_t i = 0; i < s->n; i++)
-		if (owes_report(s, &s->results[i]))
-			fill_rcpt(s, &s->results[i], &list[n++]);
 	if (!n ||
 	    address_parse(s->lease->sender, ADDRESS_ALLOW_UTF8, s->mem, &sender) != ADDRESS_OK)
 		return false;
-	mail_route(s->env, &sender, true, s->mem, &routes, &n_routes);
-	to = arena_array(s->mem, struct queue_rcpt_in, n_routes);
-	for (size_t i = 0; i < n_routes; i++)
-		if (routes[i].kind != MAIL_ROUTE_REFUSED)
-			to[k++] = (struct queue_rcpt_in){ .address = address_text(
-								  &routes[i].address, s->mem),
-							  .route = routes[i].route,
-							  .notify = RCPT_NOTIFY_NEVER };
+	k = fill_targets(s, &sender, &to);
 	if (!k) {
 		mail_step(s->events, "bounce.undeliverable", "to", s->lease->sender);
 		return false;
 	}
-	full = s->lease->size <= DSN_FULL_MAX &&
-	       (s->lease->ret_full || s->lease->size <= DSN_FULL_MAX / 2);
+	full = wants_full(s);
 	if (read_original(s, full, &original) < 0)
 		full = false;
 	*ret_id = id_new();
@@ -177,7 +237,7 @@ static void note(struct settle *s, bool reported, const struct id *dsn_id)
 		if (r->remote.n)
 			event_span(e, "remote", r->remote, s->mem);
 		event_u64(e, "attempt", rcpt->attempts + 1, s->mem);
-		if (r->outcome == OUTCOME_DELIVERED && !span_eq_str(s->lease->route, "local"))
+		if (r->outcome == OUTCOME_DELIVERED && !mail_route_is_local(s->lease->route))
 			count_add(COUNT_DELIVERED_REMOTE, 1);
 		if (r->outcome == OUTCOME_DEFERRED)
 			count_add(COUNT_DEFERRED, 1);
@@ -185,13 +245,14 @@ static void note(struct settle *s, bool reported, const struct id *dsn_id)
 	}
 	if (reported) {
 		id_format(dsn_id, id);
-		mail_step(s->events, "bounce.queued", "id", span_str(id));
-		count_add(COUNT_BOUNCED, 1);
+		mail_step(s->events, s->failed ? "bounce.queued" : "report.queued", "id",
+			  span_str(id));
+		count_add(COUNT_BOUNCED, s->failed);
 	}
 	mail_timeline(s->env, &s->lease->id, s->events, keys, n_keys);
 }
 
-/* The report's own journey begins where the failed one ends. */
+/* The report's own journey begins where the reported one ends. */
 static void note_report(struct settle *s, const struct id *dsn_id, span message_id)
 {
 	struct event_list l;
@@ -200,7 +261,7 @@ static void note_report(struct settle *s, const struct id *dsn_id, span message_
 
 	event_list_init(&l, s->mem);
 	id_format(&s->lease->id, id);
-	struct event *e = event_note(&l, "bounce.created");
+	struct event *e = event_note(&l, s->failed ? "bounce.created" : "report.created");
 	event_str(e, "for", id, s->mem);
 	event_span(e, "to", s->lease->sender, s->mem);
 	events_append(s->env->events, dsn_id, &l, keys, ARRAY_LEN(keys));

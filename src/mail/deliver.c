@@ -99,6 +99,7 @@ static int accept_again(struct delivery *d, const struct queue_rcpt *rcpt,
 				      .body_8bit = l->body_8bit,
 				      .is_dsn = l->is_dsn,
 				      .ret_full = l->ret_full,
+				      .ret_hdrs = l->ret_hdrs,
 				      .envid = l->envid,
 				      .rcpts = to,
 				      .n_rcpts = n };
@@ -126,9 +127,11 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	struct queue_rcpt_in *to;
 	struct event *ev;
 	size_t n, k = 0;
+	unsigned notify;
 	int e;
 
 	mail_route(d->env, from, true, d->mem, &routes, &n);
+	notify = n > 1 ? mail_notify_expanded(rcpt->notify) : rcpt->notify;
 	to = arena_array(d->mem, struct queue_rcpt_in, n);
 	for (size_t i = 0; i < n; i++)
 		if (routes[i].kind != MAIL_ROUTE_REFUSED)
@@ -136,7 +139,7 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 								  &routes[i].address, d->mem),
 							  .route = routes[i].route,
 							  .original = rcpt->original,
-							  .notify = rcpt->notify };
+							  .notify = notify };
 	e = k ? accept_again(d, rcpt, to, k) : 0;
 	if (!k || e < 0) {
 		result_of_verdict(d, r, k ? verdict_of_error(e) : routes[0].refusal);
@@ -144,6 +147,7 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	}
 	result_set(r, OUTCOME_DELIVERED, "2.1.5",
 		   SPAN("250 2.1.5 passed on: the address leads elsewhere now"));
+	r->end = n > 1 ? END_EXPANDED : END_PASSED_ON;
 	for (size_t i = 0; i < k; i++) {
 		ev = event_note(d->events, "route.changed");
 		event_span(ev, "from", rcpt->address, d->mem);
@@ -160,6 +164,12 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 	int e = 0;
 
 	r->row = rcpt->row;
+	if (span_eq_str(d->lease->route, "expanded")) {
+		result_set(r, OUTCOME_DELIVERED, "2.1.5",
+			   SPAN("250 2.1.5 passed on to all that the address stands for"));
+		r->end = END_EXPANDED;
+		return;
+	}
 	if (address_parse(rcpt->address, ADDRESS_ALLOW_UTF8, d->mem, &to) != ADDRESS_OK ||
 	    directory_lookup(d->env->directory, &to, d->mem, &match) < 0) {
 		result_set(r, OUTCOME_DEFERRED, "4.3.0",

@@ -15,24 +15,29 @@ struct mail_verdict {
 };
 
 /* --- routing: what happens to an envelope recipient (RFC 5321 3.6, 7.1) --- */
-enum mail_route_kind { MAIL_ROUTE_LOCAL, MAIL_ROUTE_REMOTE, MAIL_ROUTE_REFUSED };
+enum mail_route_kind {
+	MAIL_ROUTE_LOCAL,
+	MAIL_ROUTE_REMOTE,
+	MAIL_ROUTE_REFUSED,
+	MAIL_ROUTE_EXPANDED /* an alias that owes a report of its expansion; not of mail_route() */
+};
 struct mail_route {
 	enum mail_route_kind kind;
 	struct address address; /* final address after alias expansion */
-	span route;		/* queue route: "local" or "smtp:domain" */
+	span route;		/* queue route: "local", "expanded" or "smtp:domain" */
 	char account_id[ACCOUNT_ID_LEN + 1];
 	uint64_t quota_bytes;	     /* LOCAL; 0: none */
 	struct mail_verdict refusal; /* REFUSED */
 };
-/* AUTHENTICATED: may relay.  Expands aliases (each once, so circles end; count limited); at least one
- * route, REFUSED ones only where there is no other.  A target that cannot be looked up now refuses
- * all of them with 4xx.  Results in MEM. */
+/* AUTHENTICATED: may relay.  Expands aliases (each once, so circles end; count limited); at least
+ * one route, REFUSED ones only where there is no other.  A target that cannot be looked up now
+ * refuses all of them with 4xx.  Results in MEM. */
 int mail_route(struct core_env *env, const struct address *rcpt, bool authenticated,
 	       struct arena *mem, struct mail_route **ret, size_t *ret_n);
 /* Do both lead to the same delivery? */
 bool mail_route_same(const struct mail_route *a, const struct mail_route *b);
-/* Do ROUTES lead to nothing but one mailbox that is over its quota?  *RET: 452 4.2.2.  (Delivery asks
- * again, within its commit.) */
+/* Do ROUTES lead to nothing but one mailbox that is over its quota?  *RET: 452 4.2.2.  (Delivery
+ * asks again, within its commit.) */
 bool mail_route_full(struct core_env *env, const struct mail_route *routes, size_t n,
 		     struct mail_verdict *ret);
 
@@ -51,7 +56,8 @@ struct mail_transaction {
 	struct event_list events;
 	struct address sender;
 	uint64_t declared_size;
-	bool smtputf8, body_8bit, ret_full;
+	bool smtputf8, body_8bit;
+	bool ret_full, ret_hdrs; /* RET; both false: nothing was said */
 	span envid;
 	struct mail_rcpt *rcpts, **rcpts_tail;
 	unsigned n_rcpts;
@@ -78,20 +84,21 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
 /* MAIL FROM of an authenticated account: may it use SENDER?  (submission; 5.7.1 naming the address,
  * text in MEM) */
 bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
-			 const struct address *sender, struct arena *mem,
-			 struct mail_verdict *ret);
+			 const struct address *sender, struct arena *mem, struct mail_verdict *ret);
 /* Takes the whole message: checks (loop, defects, submission rules), trace header, then one
  * account's commit or the queue.  A 2xx verdict means it is on disk.  Writes the timeline record.
  */
 void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret);
 
 /* --- from the queue --- */
-/* Local recipients of a lease: stores each with its delivery key, settles, bounces.  Blocking job
- * (LANE_DELIVERY). */
+/* Is ROUTE of a lease mail_deliver_local()'s? */
+bool mail_route_is_local(span route);
+/* Local recipients of a lease: stores each with its delivery key, settles, bounces; an expanded
+ * alias has nothing to store, only its report to make.  Blocking job (LANE_DELIVERY). */
 void mail_deliver_local(struct core_env *env, const struct queue_lease *l);
-/* Settles a lease with RESULTS: turns expired deferrals into failures, composes the DSN that is
- * owed (never for a DSN or an empty reverse-path), records events.  For both local and remote
- * delivery. */
+/* Settles a lease with RESULTS: turns expired deferrals into failures, composes the DSN (RFC 3461
+ * section 5.2) that is owed (never for a DSN or an empty reverse-path), records events.  For both
+ * local and remote delivery. */
 int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_result *results,
 		size_t n, struct event_list *events);
 /* Fails what F means and nobody is delivering, held or not, as "550 5.7.0 returned by the administrator":

@@ -21,12 +21,14 @@ bool submit_check(struct core_env *env, struct mail_transaction *t,
 		  struct mail_verdict *ret);
 
 /* Must the From field be one of the account's addresses? */
-bool submit_from_checked(struct core_env *env, struct mail_transaction *t,
-			 const struct conf *conf);
+bool submit_from_checked(struct core_env *env, struct mail_transaction *t, const struct conf *conf);
 
 /* Writes the timeline record of ID, to be found under each of KEYS, however many. */
 void mail_timeline(struct core_env *env, const struct id *id, struct event_list *l,
 		   const span *keys, size_t n);
+
+/* NOTIFY of the targets of an alias that has several (RFC 3461 5.2.7.3 c): without SUCCESS. */
+unsigned mail_notify_expanded(unsigned notify);
 
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);

@@ -1,8 +1,8 @@
 /* Taking a whole message: checks, trace fields, then one account's commit or the queue.
  *
  * A message goes straight into its mailbox only if its whole durable effect is one commit in one
- * account; anything else is one commit of the whole envelope to the queue.  Either way the verdict
- * is 2xx only after that commit was synced. */
+ * account, and nobody asked to be told of it; anything else is one commit of the whole envelope to
+ * the queue.  Either way the verdict is 2xx only after that commit was synced. */
 #include "mail/mail_int.h"
 
 #include <unistd.h>
@@ -120,13 +120,51 @@ static unsigned wanted(unsigned notify)
 
 /* Another envelope recipient leads to F too: it is one delivery, and whoever asked for a report of
  * it gets one. */
-static void join(struct final *f, const struct mail_rcpt *m)
+static void join(struct final *f, const struct mail_rcpt *m, unsigned notify)
 {
-	unsigned both = wanted(f->notify) | wanted(m->notify);
+	unsigned both = wanted(f->notify) | wanted(notify);
 
+	if (f->notify == notify)
+		return;
 	if (wanted(f->notify) == RCPT_NOTIFY_NEVER)
 		f->original = m->original;
 	f->notify = both == RCPT_NOTIFY_NEVER ? both : both & ~(unsigned)RCPT_NOTIFY_NEVER;
+}
+
+unsigned mail_notify_expanded(unsigned notify)
+{
+	if (notify == RCPT_NOTIFY_SUCCESS)
+		return RCPT_NOTIFY_NEVER; /* 0 would say that nothing was said */
+	return notify & ~(unsigned)RCPT_NOTIFY_SUCCESS;
+}
+
+/* Success of an alias with several targets is its expansion (RFC 3461 5.2.7.3 c): the report of it
+ * is owed by a recipient of its own, so that it is as durable as the message. */
+static void gather_expanded(struct receive *r, const struct mail_rcpt *m)
+{
+	struct mail_route *x = arena_new(&r->t->mem, struct mail_route);
+
+	*x = (struct mail_route){ .kind = MAIL_ROUTE_EXPANDED,
+				  .address = m->address,
+				  .route = SPAN("expanded") };
+	r->finals[r->n++] = (struct final){ x, m->original, RCPT_NOTIFY_SUCCESS, m };
+}
+
+static void gather_targets(struct receive *r, const struct mail_rcpt *m, unsigned notify)
+{
+	for (size_t i = 0; i < m->n_routes; i++) {
+		struct mail_route *x = &m->routes[i];
+		size_t k = 0;
+
+		if (x->kind == MAIL_ROUTE_REFUSED)
+			continue;
+		while (k < r->n && !mail_route_same(r->finals[k].route, x))
+			k++;
+		if (k < r->n)
+			join(&r->finals[k], m, notify);
+		else
+			r->finals[r->n++] = (struct final){ x, m->original, notify, m };
+	}
 }
 
 /* The final recipients of all envelope recipients, each once. */
@@ -136,22 +174,16 @@ static void gather(struct receive *r)
 	size_t cap = 0;
 
 	for (struct mail_rcpt *m = t->rcpts; m; m = m->next)
-		cap += m->n_routes;
+		cap += m->n_routes + 1;
 	r->finals = arena_array(&t->mem, struct final, cap + 1);
 	for (struct mail_rcpt *m = t->rcpts; m; m = m->next) {
-		for (size_t i = 0; i < m->n_routes; i++) {
-			struct mail_route *x = &m->routes[i];
-			size_t k = 0;
-
-			if (x->kind == MAIL_ROUTE_REFUSED)
-				continue;
-			while (k < r->n && !mail_route_same(r->finals[k].route, x))
-				k++;
-			if (k < r->n)
-				join(&r->finals[k], m);
-			else
-				r->finals[r->n++] = (struct final){ x, m->original, m->notify, m };
+		if (m->n_routes < 2) {
+			gather_targets(r, m, m->notify);
+			continue;
 		}
+		gather_targets(r, m, mail_notify_expanded(m->notify));
+		if ((m->notify & RCPT_NOTIFY_SUCCESS) && !address_is_null(&t->sender))
+			gather_expanded(r, m);
 	}
 }
 
@@ -267,6 +299,7 @@ static int enqueue(struct receive *r)
 				      .smtputf8 = needs_utf8(t),
 				      .body_8bit = t->body_8bit,
 				      .ret_full = t->ret_full,
+				      .ret_hdrs = t->ret_hdrs,
 				      .envid = t->envid,
 				      .account_id = t->authenticated ? span_str(t->account.id)
 								     : SPAN_NULL,
@@ -298,6 +331,13 @@ static int enqueue(struct receive *r)
 	return e;
 }
 
+/* Is one mailbox's commit the whole effect? */
+static bool is_direct(const struct receive *r)
+{
+	return r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL &&
+	       (!(r->finals[0].notify & RCPT_NOTIFY_SUCCESS) || address_is_null(&r->t->sender));
+}
+
 /* Straight into the mailbox where that is the whole effect; a mailbox that cannot take it now is
  * the queue's business, except where the account itself is the reason: a full one, or one whose
  * files have vanished, for which nothing may be promised. */
@@ -305,7 +345,7 @@ static int commit(struct receive *r)
 {
 	int e;
 
-	if (r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL) {
+	if (is_direct(r)) {
 		e = store_direct(r, r->finals[0].route);
 		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL || e == ERR_NOENT)
 			return e;

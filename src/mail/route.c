@@ -186,6 +186,11 @@ int mail_route(struct core_env *env, const struct address *rcpt, bool authentica
 	return 0;
 }
 
+bool mail_route_is_local(span route)
+{
+	return span_eq_str(route, "local") || span_eq_str(route, "expanded");
+}
+
 bool mail_route_full(struct core_env *env, const struct mail_route *routes, size_t n,
 		     struct mail_verdict *ret)
 {

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "format/dsn.h"
+
 enum {
 	REPLY_LINES_MAX = 100,
 	REPLY_BYTES_MAX = 16 * 1024,
@@ -78,52 +80,14 @@ void relay_client_free(struct relay_client *c)
 
 /* --- commands --- */
 
-/* RFC 3461 4: xtext. */
-static void put_xtext(struct buf *b, span s)
+static void put_orcpt(struct relay_client *c, span original)
 {
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char ch = (unsigned char)s.p[i];
+	bool utf8 = c->send.smtputf8 && (c->opened.extensions & RELAY_EXT_SMTPUTF8);
 
-		if (ch < 33 || ch > 126 || ch == '+' || ch == '=')
-			buf_printf(b, "+%02X", ch);
-		else
-			buf_put_char(b, (char)ch);
-	}
-}
-
-static bool is_ascii(span s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if ((unsigned char)s.p[i] >= 0x80)
-			return false;
-	return true;
-}
-
-static bool has_type(span orcpt)
-{
-	size_t end = span_find(orcpt, ';');
-
-	for (size_t i = 0; end != SPAN_NPOS && i < end; i++) {
-		char ch = orcpt.p[i];
-
-		if (!(ch == '-' || (ch >= '0' && ch <= '9') ||
-		      ((ch | 32) >= 'a' && (ch | 32) <= 'z')))
-			return false;
-	}
-	return end != SPAN_NPOS && end > 0;
-}
-
-static void put_orcpt(struct buf *b, span original)
-{
-	if (original.n == 0 || original.n > ORCPT_MAX || !is_ascii(original))
+	if (original.n == 0 || original.n > ORCPT_MAX)
 		return;
-	buf_put_str(b, " ORCPT=");
-	if (has_type(original))
-		buf_put_span(b, span_sub(original, 0, span_find(original, ';') + 1));
-	else
-		buf_put_str(b, "rfc822;");
-	put_xtext(b, has_type(original) ? span_from(original, span_find(original, ';') + 1)
-					: original);
+	buf_put_str(&c->out, " ORCPT=");
+	orcpt_encode(&c->out, original, utf8);
 }
 
 static void put_notify(struct buf *b, unsigned notify)
@@ -166,10 +130,11 @@ static void put_mail(struct relay_client *c)
 	if ((ext & RELAY_EXT_SMTPUTF8) && c->send.smtputf8)
 		buf_put_str(b, " SMTPUTF8");
 	if (ext & RELAY_EXT_DSN) {
-		buf_put_str(b, c->send.ret_full ? " RET=FULL" : " RET=HDRS");
+		if (c->send.ret_full || c->send.ret_hdrs)
+			buf_put_str(b, c->send.ret_full ? " RET=FULL" : " RET=HDRS");
 		if (c->send.envid.n > 0 && c->send.envid.n <= ENVID_MAX) {
 			buf_put_str(b, " ENVID=");
-			put_xtext(b, c->send.envid);
+			xtext_encode(b, c->send.envid);
 		}
 	}
 	buf_put_str(b, "\r\n");
@@ -185,7 +150,7 @@ static void put_rcpt(struct relay_client *c, size_t i)
 	buf_put_char(b, '>');
 	if (c->opened.extensions & RELAY_EXT_DSN) {
 		put_notify(b, r->notify);
-		put_orcpt(b, r->original);
+		put_orcpt(c, r->original);
 	}
 	buf_put_str(b, "\r\n");
 }

@@ -423,6 +423,7 @@ static int prepare(struct delivery *d)
 				.smtputf8 = relay_needs_smtputf8(l),
 				.body_8bit = l->body_8bit,
 				.ret_full = l->ret_full,
+				.ret_hdrs = l->ret_hdrs,
 				.rcpts = rcpts };
 	int err = prepare_body(d, &s, &body);
 
@@ -552,6 +553,7 @@ void delivery_sent(struct delivery *d, span payload)
 		struct queue_result *q = &d->results[d->rcpt_from + i];
 
 		relay_verdict(&s, i, &d->mem, q);
+		q->end = c->extensions & RELAY_EXT_DSN ? END_PASSED_ON : END_RELAYED;
 		q->remote = arena_span(&d->mem, c->remote);
 		note_reply(d, d->rcpt_from + i);
 	}

@@ -137,7 +137,7 @@ static void leased(void *arg)
 
 		d->queue_next = NULL;
 		r->under_way++;
-		if (span_eq_str(d->lease.route, "local"))
+		if (mail_route_is_local(d->lease.route))
 			relay_post_job(d, local_job);
 		else
 			delivery_start_remote(d);

@@ -163,7 +163,8 @@ int relay_send_put(struct buf *b, const struct relay_send *s)
 	buf_put_blob(b, s->sender);
 	buf_put_blob(b, s->envid);
 	buf_put_le64(b, s->size);
-	buf_put_char(b, (char)(s->smtputf8 | s->body_8bit << 1 | s->ret_full << 2));
+	buf_put_char(b,
+		     (char)(s->smtputf8 | s->body_8bit << 1 | s->ret_full << 2 | s->ret_hdrs << 3));
 	buf_put_le16(b, (uint16_t)s->n_rcpts);
 	for (size_t i = 0; i < s->n_rcpts; i++) {
 		buf_put_blob(b, s->rcpts[i].address);
@@ -188,6 +189,7 @@ int relay_send_get(span payload, struct arena *mem, struct relay_send *ret)
 	s.smtputf8 = flags & 1;
 	s.body_8bit = flags & 2;
 	s.ret_full = flags & 4;
+	s.ret_hdrs = flags & 8;
 	s.n_rcpts = get_count(&c, RCPT_MIN);
 	s.rcpts = arena_array(mem, struct relay_rcpt, s.n_rcpts);
 	for (size_t i = 0; i < s.n_rcpts; i++) {

@@ -82,7 +82,8 @@ enum {
 struct relay_send {
 	span sender, envid; /* reverse-path text */
 	uint64_t size;
-	bool smtputf8, body_8bit, ret_full;
+	bool smtputf8, body_8bit;
+	bool ret_full, ret_hdrs; /* both false: not told */
 	struct relay_rcpt {
 		span address, original;
 		unsigned notify;

@@ -85,6 +85,7 @@ void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 	t->smtputf8 = c->smtputf8;
 	t->body_8bit = c->body_8bit;
 	t->ret_full = c->ret_full;
+	t->ret_hdrs = c->ret_hdrs;
 	t->envid = arena_span(&t->mem, c->envid);
 	event_span(e, "from", address_text(&t->sender, &t->mem), &t->mem);
 	if (c->has_size)

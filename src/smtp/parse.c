@@ -68,34 +68,31 @@ static const struct smtp_answer *param_auth(span v, struct arena *mem, struct sm
 static const struct smtp_answer *param_ret(span v, struct arena *mem, struct smtp_command *c)
 {
 	c->ret_full = span_ieq_str(v, "FULL");
-	return c->ret_full || span_ieq_str(v, "HDRS") ? NULL : &bad_param;
+	c->ret_hdrs = span_ieq_str(v, "HDRS");
+	return c->ret_full || c->ret_hdrs ? NULL : &bad_param;
 }
 
-/* xtext -> *RET in MEM; only printable ASCII may come out, since it is shown in reports. */
-static const struct smtp_answer *take_xtext(span v, size_t max, struct arena *mem, span *ret)
+/* Only printable ASCII may come out of the xtext, since it is shown in reports. */
+static const struct smtp_answer *param_envid(span v, struct arena *mem, struct smtp_command *c)
 {
-	_cleanup_(buf_donep) struct buf plain = BUF_INIT(max);
+	_cleanup_(buf_donep) struct buf plain = BUF_INIT(ENVID_MAX);
 
 	if (!v.n || xtext_decode(&plain, v) < 0)
 		return &bad_param;
 	for (size_t i = 0; i < plain.n; i++)
 		if (plain.p[i] < 32 || plain.p[i] > 126)
 			return &bad_param;
-	*ret = arena_span(mem, buf_span(&plain));
+	c->envid = arena_span(mem, buf_span(&plain));
 	return NULL;
-}
-
-static const struct smtp_answer *param_envid(span v, struct arena *mem, struct smtp_command *c)
-{
-	return take_xtext(v, ENVID_MAX, mem, &c->envid);
 }
 
 static const struct smtp_answer *param_orcpt(span v, struct arena *mem, struct smtp_command *c)
 {
-	span address = v, type = span_cut(&address, ';');
+	_cleanup_(buf_donep) struct buf plain = BUF_INIT(ORCPT_MAX);
 
-	if (!type.n || !address.n || take_xtext(v, ORCPT_MAX, mem, &c->original))
+	if (orcpt_decode(&plain, v) < 0)
 		return &bad_param;
+	c->original = arena_span(mem, buf_span(&plain));
 	return NULL;
 }
 

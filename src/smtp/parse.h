@@ -11,11 +11,11 @@ struct smtp_command {
 	struct address path; /* MAIL, RCPT; in the arena */
 	/* MAIL */
 	bool has_size;
-	uint64_t size;	/* RFC 1870 */
-	bool body_8bit; /* BODY=8BITMIME, RFC 6152 */
-	bool smtputf8;	/* RFC 6531 */
-	bool ret_full;	/* RET=FULL, RFC 3461 4.3 */
-	span envid;	/* decoded, in the arena */
+	uint64_t size;		 /* RFC 1870 */
+	bool body_8bit;		 /* BODY=8BITMIME, RFC 6152 */
+	bool smtputf8;		 /* RFC 6531 */
+	bool ret_full, ret_hdrs; /* RET, RFC 3461 4.3 */
+	span envid;		 /* decoded, in the arena */
 	/* RCPT */
 	unsigned notify; /* SMTP_NOTIFY_*; 0: not said */
 	span original;	 /* ORCPT "rfc822;a@b", decoded, in the arena */

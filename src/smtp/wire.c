@@ -153,7 +153,7 @@ static void put_ehlo(const struct smtp_wire *w, struct wire_out *out)
 	buf_put_span(&t, w->env.hostname);
 	buf_put_str(&t, "\nPIPELINING");
 	buf_printf(&t, "\nSIZE %" PRIu64, w->env.max_size);
-	buf_put_str(&t, "\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING");
+	buf_put_str(&t, "\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING\nDSN");
 	if (w->env.tls_available && !w->env.tls)
 		buf_put_str(&t, "\nSTARTTLS");
 	if (w->env.proto == SESS_PROTO_SUBMISSION)

@@ -240,14 +240,245 @@ static void test_original(void **state)
 	}
 }
 
+/* --- success (RFC 3461 5.2.1 to 5.2.3, 5.2.7) --- */
+
+#define WAITS 4 * 3600 * USEC_SEC
+
+static void send_asking(const char *to, unsigned notify)
+{
+	struct send s = { .from = "alice@here.test",
+			  .as = "alice@here.test",
+			  .rcpt = { to },
+			  .notify = { notify },
+			  .original = { "rfc822;Asked+For@here.test" },
+			  .envid = "envelope=2",
+			  .ret_full = true };
+
+	assert_verdict(mail_send(&s, span_str(hello)), "250");
+}
+
+static void test_delivered(void **state)
+{
+	span m;
+
+	send_asking("bob@here.test", RCPT_NOTIFY_SUCCESS);
+	assert_int_equal(queue_rcpts(), 1); /* not straight into the mailbox: a report is owed */
+	deliver_all();
+	assert_int_equal(inbox_count("bob@here.test"), 1);
+	m = inbox_get("alice@here.test", 1);
+	assert_has(m, "Original-Envelope-Id: envelope=2\r\n");
+	assert_has(m, "Original-Recipient: rfc822;Asked+For@here.test\r\n");
+	assert_has(m, "Final-Recipient: rfc822; bob@here.test\r\nAction: delivered\r\n"
+		      "Status: 2.1.5\r\n");
+	assert_has(m, "Content-Type: text/rfc822-headers\r\n"); /* RET is for failures */
+	assert_false(has(m, "Will-Retry-Until"));
+	assert_false(has(m, "the body"));
+	assert_int_equal(queue_rcpts(), 0);
+	assert_int_equal(steps(&w.last, "report.queued"), 1);
+	assert_int_equal(steps(&w.last, "bounce.queued"), 0);
+}
+
+/* Nobody who did not ask, and no null sender, is told of a success. */
+static void test_success_unasked(void **state)
+{
+	static const unsigned others[] = { 0, RCPT_NOTIFY_NEVER,
+					   RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY };
+	struct send null = { .from = "",
+			     .rcpt = { "bob@here.test", "both@here.test" },
+			     .notify = { RCPT_NOTIFY_SUCCESS, RCPT_NOTIFY_SUCCESS } };
+	size_t n = 0;
+
+	alias("both@here.test", "bob@here.test", "alice@here.test", NULL);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		send_asking("bob@here.test", others[i]);
+		assert_int_equal(queue_rcpts(), 0);
+		assert_int_equal(inbox_count("bob@here.test"), ++n);
+	}
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+	assert_verdict(mail_send(&null, span_str(hello)), "250");
+	deliver_all();
+	assert_int_equal(inbox_count("bob@here.test"), n + 1);
+	assert_int_equal(inbox_count("alice@here.test"), 1); /* as a target of the alias */
+	assert_int_equal(queue_rcpts(), 0);
+}
+
+static void test_relayed(void **state)
+{
+	struct queue_result taken = { .outcome = OUTCOME_DELIVERED,
+				      .status = "2.0.0",
+				      .reply = SPAN("250 2.0.0 taken"),
+				      .remote = SPAN("mx.else.test[192.0.2.9]") };
+
+	taken.end = END_RELAYED;
+	send_asking("out@else.test", RCPT_NOTIFY_SUCCESS | RCPT_NOTIFY_FAILURE);
+	answer_like("out@else.test", &taken);
+	deliver_all();
+	assert_has(inbox_get("alice@here.test", 1), "Action: relayed\r\nStatus: 2.0.0\r\n"
+						    "Remote-MTA: dns; mx.else.test\r\n");
+	taken.end = END_PASSED_ON; /* whoever has it now reports */
+	send_asking("out@else.test", RCPT_NOTIFY_SUCCESS | RCPT_NOTIFY_FAILURE);
+	answer_like("out@else.test", &taken);
+	deliver_all();
+	taken.end = END_RELAYED;
+	send_asking("out@else.test", RCPT_NOTIFY_FAILURE);
+	answer_like("out@else.test", &taken);
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_int_equal(queue_rcpts(), 0);
+}
+
+/* One report for the alias, none for its targets; of one target, the target's own. */
+static void test_expanded(void **state)
+{
+	struct queue_lease l;
+	span m;
+
+	account("carol@here.test");
+	alias("two@here.test", "bob@here.test", "out@else.test", NULL);
+	alias("one@here.test", "carol@here.test", NULL);
+	send_asking("two@here.test", RCPT_NOTIFY_SUCCESS);
+	assert_int_equal(queue_rcpts(), 3);
+	deliver_all();
+	m = inbox_get("alice@here.test", 1);
+	assert_has(m, "Original-Recipient: rfc822;Asked+For@here.test\r\n"
+		      "Final-Recipient: rfc822; two@here.test\r\nAction: expanded\r\n");
+	assert_false(has(m, "; bob@here.test"));
+	assert_int_equal(inbox_count("bob@here.test"), 1);
+	assert_true(take_lease(&l));
+	assert_int_equal(l.rcpts[0].notify, RCPT_NOTIFY_NEVER);
+	queue_release(w.env.queue, &l);
+	refuse("out@else.test"); /* only success was asked for */
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	send_asking("one@here.test", RCPT_NOTIFY_SUCCESS);
+	deliver_all();
+	assert_has(inbox_get("alice@here.test", 2),
+		   "Final-Recipient: rfc822; carol@here.test\r\nAction: delivered\r\n");
+	assert_int_equal(queue_rcpts(), 0);
+}
+
+/* An account that has become an alias while the message waited: the same rules. */
+static void test_expanded_late(void **state)
+{
+	char id[ACCOUNT_ID_LEN + 1];
+
+	account("carol@here.test");
+	account("dave@here.test");
+	send_asking("carol@here.test", RCPT_NOTIFY_SUCCESS);
+	assert_int_equal(
+		directory_account_remove(w.env.directory, SPAN("carol@here.test"), id, NULL), 0);
+	alias("carol@here.test", "bob@here.test", "dave@here.test", NULL);
+	deliver_all();
+	assert_int_equal(inbox_count("bob@here.test"), 1);
+	assert_int_equal(inbox_count("dave@here.test"), 1);
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_has(inbox_get("alice@here.test", 1),
+		   "Final-Recipient: rfc822; carol@here.test\r\nAction: expanded\r\n");
+}
+
+/* --- delay (RFC 3461 5.2.5) --- */
+
+static void defer(const char *address)
+{
+	answer(address, OUTCOME_DEFERRED, "4.4.1", "no route to it", "");
+	deliver_all();
+}
+
+static void test_delayed(void **state)
+{
+	span m;
+
+	w.queue.warn_after = WAITS;
+	queue_set_conf(w.env.queue, &w.queue);
+	send_asking("out@else.test", 0);
+	defer("out@else.test");
+	clock_set_offset(WAITS - 60 * USEC_SEC);
+	defer("out@else.test");
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+	clock_set_offset(WAITS + 3600 * USEC_SEC);
+	defer("out@else.test");
+	m = inbox_get("alice@here.test", 1);
+	assert_has(m, "Action: delayed\r\nStatus: 4.4.1\r\n");
+	assert_has(m, "Will-Retry-Until: ");
+	assert_has(m, "Original-Envelope-Id: envelope=2\r\n");
+	assert_has(m, "Content-Type: text/rfc822-headers\r\n");
+	assert_int_equal(steps(&w.last, "report.queued"), 1);
+	/* Once, also in another life. */
+	world_close();
+	world_open();
+	queue_set_conf(w.env.queue, &w.queue);
+	clock_set_offset(5 * WAITS);
+	defer("out@else.test");
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	clock_set_offset(6 * 86400 * USEC_SEC);
+	defer("out@else.test");
+	assert_int_equal(inbox_count("alice@here.test"), 2);
+	assert_has(inbox_get("alice@here.test", 2), "Action: failed\r\n");
+	assert_int_equal(queue_rcpts(), 0);
+}
+
+static void test_delay_unasked(void **state)
+{
+	static const unsigned others[] = { RCPT_NOTIFY_NEVER, RCPT_NOTIFY_FAILURE,
+					   RCPT_NOTIFY_SUCCESS };
+
+	w.queue.warn_after = WAITS;
+	queue_set_conf(w.env.queue, &w.queue);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		send_asking("out@else.test", others[i]);
+		clock_set_offset((int64_t)(i + 1) * 2 * WAITS);
+		defer("out@else.test");
+		assert_int_equal(inbox_count("alice@here.test"), 0);
+		queue_drop(w.env.queue, &(struct queue_filter){ .any = true }, &(size_t){ 0 });
+	}
+	w.queue.warn_after = 0; /* never */
+	queue_set_conf(w.env.queue, &w.queue);
+	send_asking("out@else.test", RCPT_NOTIFY_DELAY);
+	clock_set_offset(10 * WAITS);
+	defer("out@else.test");
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+}
+
+/* RET decides what a failure brings back; without it, small messages come whole. */
+static void test_ret(void **state)
+{
+	struct send s = { .from = "alice@here.test",
+			  .as = "alice@here.test",
+			  .rcpt = { "out@else.test" } };
+
+	for (unsigned i = 0; i < 3; i++) {
+		s.ret_full = i == 1;
+		s.ret_hdrs = i == 2;
+		assert_verdict(mail_send(&s, span_str(hello)), "250");
+		refuse("out@else.test");
+		deliver_all();
+		assert_int_equal(has(inbox_get("alice@here.test", i + 1), "the body"), i != 2);
+	}
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_content),	   T(test_notify),	  T(test_one_report),
-		T(test_none_for_none),	   T(test_double_bounce), T(test_undeliverable),
-		T(test_full_sender),	   T(test_expiry),	  T(test_clock_jump),
-		T(test_many_long_answers), T(test_original),
+		T(test_content),
+		T(test_notify),
+		T(test_one_report),
+		T(test_none_for_none),
+		T(test_double_bounce),
+		T(test_undeliverable),
+		T(test_full_sender),
+		T(test_expiry),
+		T(test_clock_jump),
+		T(test_many_long_answers),
+		T(test_original),
+		T(test_delivered),
+		T(test_success_unasked),
+		T(test_relayed),
+		T(test_expanded),
+		T(test_expanded_late),
+		T(test_delayed),
+		T(test_delay_unasked),
+		T(test_ret),
 	};
 	return cmocka_run_group_tests_name("mail: reports", tests, NULL, NULL);
 }

@@ -157,6 +157,7 @@ static struct mail_transaction *begin(const struct send *s)
 	t->esmtp = true;
 	t->smtputf8 = s->smtputf8;
 	t->ret_full = s->ret_full;
+	t->ret_hdrs = s->ret_hdrs;
 	t->envid = span_str(s->envid ? s->envid : "");
 	if (s->as) {
 		t->submission = t->authenticated = true;
@@ -310,7 +311,7 @@ void deliver_all(void)
 	size_t n = 0;
 
 	while (take_lease(&l)) {
-		if (span_eq_str(l.route, "local"))
+		if (mail_route_is_local(l.route))
 			mail_deliver_local(&w.env, &l);
 		else
 			rest[n++] = l;
@@ -322,6 +323,16 @@ void deliver_all(void)
 void answer(const char *address, enum rcpt_outcome outcome, const char *status, const char *reply,
 	    const char *remote)
 {
+	struct queue_result like = { .outcome = outcome,
+				     .reply = span_str(reply),
+				     .remote = span_str(remote) };
+
+	snprintf(like.status, sizeof like.status, "%s", status);
+	answer_like(address, &like);
+}
+
+void answer_like(const char *address, const struct queue_result *like)
+{
 	struct queue_result results[16] = { 0 };
 	struct event_list events;
 	struct queue_lease l;
@@ -330,11 +341,8 @@ void answer(const char *address, enum rcpt_outcome outcome, const char *status, 
 	if (!lease_with(address, &l))
 		fail_msg("nothing waits for %s", address);
 	for (size_t i = 0; i < l.n_rcpts; i++) {
-		results[i] = (struct queue_result){ .row = l.rcpts[i].row,
-						    .outcome = outcome,
-						    .reply = span_str(reply),
-						    .remote = span_str(remote) };
-		snprintf(results[i].status, sizeof results[i].status, "%s", status);
+		results[i] = *like;
+		results[i].row = l.rcpts[i].row;
 	}
 	assert_int_equal(mail_settle(&w.env, &l, results, l.n_rcpts, &events), 0);
 }

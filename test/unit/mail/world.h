@@ -39,7 +39,7 @@ struct send {
 	const char *original[8];
 	const char *as;	   /* the account that submits; NULL: from outside */
 	const char *envid; /* or NULL */
-	bool smtputf8, ret_full;
+	bool smtputf8, ret_full, ret_hdrs;
 };
 /* The verdict of MAIL, RCPT or the message, whichever is the first refusal: "550 5.1.1 no such ..."
  */
@@ -62,6 +62,8 @@ void deliver_all(void);
 /* Settles what is due for ADDRESS's route with one outcome. */
 void answer(const char *address, enum rcpt_outcome outcome, const char *status, const char *reply,
 	    const char *remote);
+/* The same with all of LIKE but its row. */
+void answer_like(const char *address, const struct queue_result *like);
 /* How often KEY=VALUE-less step NAME stands in the timeline of ID. */
 size_t steps(const struct id *id, const char *name);
 /* Is ID found under KEY? */

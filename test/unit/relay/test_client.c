@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "relay/client.h"
@@ -119,7 +120,7 @@ static void test_pipelined(void **state)
 	assert_int_equal(relay_client_opened(c)->max_size, 1000);
 	assert_true(span_eq_str(relay_client_opened(c)->banner_host, "mx.test"));
 	relay_client_send(c, &s);
-	expect(c, "MAIL FROM:<> SIZE=2 BODY=8BITMIME RET=HDRS ENVID=x+3D1\r\n"
+	expect(c, "MAIL FROM:<> SIZE=2 BODY=8BITMIME ENVID=x+3D1\r\n"
 		  "RCPT TO:<b@mx.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;b+2Bc@mx.test\r\n"
 		  "RCPT TO:<c@mx.test> NOTIFY=NEVER ORCPT=rfc822;d@mx.test\r\n"
 		  "DATA\r\n");
@@ -131,6 +132,49 @@ static void test_pipelined(void **state)
 	assert_int_equal(relay_client_sent(c)->rcpts[1].code, 450);
 	assert_int_equal(relay_client_sent(c)->final.code, 250);
 	relay_client_free(c);
+}
+
+/* What was asked for is passed on, and nothing else (RFC 3461 5.2.1, 5.2.2). */
+static void test_dsn(void **state)
+{
+	struct relay_rcpt rcpts[] = {
+		{ SPAN("b@mx.test"), SPAN("utf-8;\xc3\xa4+@mx.test"), RELAY_NOTIFY_SUCCESS },
+		{ SPAN("c@mx.test"), SPAN_NULL, 0 },
+	};
+	static const struct {
+		const char *offer, *mail, *rcpt1, *rcpt2;
+		bool full, hdrs, utf8;
+	} rows[] = {
+		{ "DSN", " RET=FULL ENVID=e", " NOTIFY=SUCCESS ORCPT=utf-8;\\x{E4}\\x{2B}@mx.test",
+		  "", .full = true },
+		{ "DSN", " RET=HDRS ENVID=e", " NOTIFY=SUCCESS ORCPT=utf-8;\\x{E4}\\x{2B}@mx.test",
+		  "", .hdrs = true },
+		{ "DSN\r\n250-SMTPUTF8", " SMTPUTF8 ENVID=e",
+		  " NOTIFY=SUCCESS ORCPT=utf-8;\xc3\xa4\\x{2B}@mx.test", "", .utf8 = true },
+		{ "HELP", "", "", "", .full = true },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char text[400];
+		snprintf(text, sizeof text, "250-mx.test\r\n250-%s\r\n250 PIPELINING\r\n",
+			 rows[i].offer);
+		struct relay_client *c = open_with(text);
+		struct relay_send s = { .sender = SPAN("a@us.test"),
+					.envid = SPAN("e"),
+					.ret_full = rows[i].full,
+					.ret_hdrs = rows[i].hdrs,
+					.smtputf8 = rows[i].utf8,
+					.rcpts = rcpts,
+					.n_rcpts = 2 };
+
+		relay_client_send(c, &s);
+		snprintf(text, sizeof text,
+			 "MAIL FROM:<a@us.test>%s\r\nRCPT TO:<b@mx.test>%s\r\n"
+			 "RCPT TO:<c@mx.test>%s\r\nDATA\r\n",
+			 rows[i].mail, rows[i].rcpt1, rows[i].rcpt2);
+		expect(c, text);
+		relay_client_free(c);
+	}
 }
 
 /* All recipients refused and DATA taken: a lone dot ends it, and RSET comes before the next. */
@@ -380,12 +424,19 @@ static int bytes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BOTH(test_plain),	   BOTH(test_pipelined),
-		BOTH(test_nobody_but_354), BOTH(test_body_forms),
-		BOTH(test_starttls),	   BOTH(test_tls_policy),
-		BOTH(test_openings),	   cmocka_unit_test_setup(test_endless, whole),
-		BOTH(test_odd_replies),	   BOTH(test_lost_in_body),
-		BOTH(test_421_ends),	   BOTH(test_unsendable),
+		BOTH(test_plain),
+		BOTH(test_pipelined),
+		BOTH(test_dsn),
+		BOTH(test_nobody_but_354),
+		BOTH(test_body_forms),
+		BOTH(test_starttls),
+		BOTH(test_tls_policy),
+		BOTH(test_openings),
+		cmocka_unit_test_setup(test_endless, whole),
+		BOTH(test_odd_replies),
+		BOTH(test_lost_in_body),
+		BOTH(test_421_ends),
+		BOTH(test_unsendable),
 		BOTH(test_lmtp),
 	};
 

@@ -84,6 +84,7 @@ static void test_send(void **state)
 				.size = 7,
 				.body = SPAN("x\0y\r\nzz"),
 				.smtputf8 = true,
+				.ret_hdrs = true,
 				.rcpts = rcpts,
 				.n_rcpts = 2 },
 			  back;
@@ -94,7 +95,8 @@ static void test_send(void **state)
 	assert_int_equal(back.n_rcpts, 2);
 	assert_true(span_eq(back.rcpts[0].address, rcpts[0].address) &&
 		    back.rcpts[0].notify == RELAY_NOTIFY_DELAY);
-	assert_true(span_eq(back.body, s.body) && back.smtputf8 && !back.body_8bit);
+	assert_true(span_eq(back.body, s.body) && back.smtputf8 && !back.body_8bit &&
+		    back.ret_hdrs && !back.ret_full);
 	for (size_t cut = 0; cut < b.n; cut++)
 		assert_int_equal(relay_send_get(span_sub(buf_span(&b), 0, cut), &mem, &back),
 				 ERR_PROTO);

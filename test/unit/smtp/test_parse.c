@@ -96,10 +96,11 @@ static void test_mail(void **state)
 			  "ENVID=QQ+3D1",
 			  &mem, &c));
 	assert_true(span_eq_str(c.path.local, "a") && span_eq_str(c.path.domain, "b.test"));
-	assert_true(c.has_size && c.size == 12 && c.body_8bit && c.smtputf8 && !c.ret_full);
+	assert_true(c.has_size && c.size == 12 && c.body_8bit && c.smtputf8 && !c.ret_full &&
+		    c.ret_hdrs);
 	assert_true(span_eq_str(c.envid, "QQ=1"));
 	assert_null(parse("MAIL FROM:<>", &mem, &c));
-	assert_true(address_is_null(&c.path) && !c.has_size && !c.envid.n);
+	assert_true(address_is_null(&c.path) && !c.has_size && !c.envid.n && !c.ret_hdrs);
 	assert_null(parse("MAIL FROM:<\"a b\"@c.test>\tSIZE=0", &mem, &c));
 	assert_true(span_eq_str(c.path.local, "a b") && c.has_size);
 	static const char *const bad[] = { "MAIL FROM:<a@b.test> ENVID=+0A",
@@ -126,6 +127,8 @@ static void test_rcpt(void **state)
 	assert_null(parse("RCPT TO:<a@b.test> NOTIFY=success,Delay ORCPT=rfc822;x+40y", &mem, &c));
 	assert_int_equal(c.notify, SMTP_NOTIFY_SUCCESS | SMTP_NOTIFY_DELAY);
 	assert_true(span_eq_str(c.original, "rfc822;x@y"));
+	assert_null(parse("RCPT TO:<a@b.test> ORCPT=utf-8;\\x{E4}@b.test", &mem, &c));
+	assert_true(span_eq_str(c.original, "utf-8;\xc3\xa4@b.test"));
 	assert_null(parse("RCPT TO:<postmaster>", &mem, &c));
 	assert_int_equal(c.path.domain.n, 0);
 	static const char *const bad[] = { "RCPT TO:<>",
@@ -134,6 +137,11 @@ static void test_rcpt(void **state)
 					   "RCPT TO:<a@b.test> NOTIFY=",
 					   "RCPT TO:<a@b.test> ORCPT=x",
 					   "RCPT TO:<a@b.test> ORCPT=;a",
+					   "RCPT TO:<a@b.test> ORCPT=rfc822;",
+					   "RCPT TO:<a@b.test> ORCPT=rfc+20822;a",
+					   "RCPT TO:<a@b.test> ORCPT=rfc822;\xc3\xa4",
+					   "RCPT TO:<a@b.test> ORCPT=utf-8;\\x{0D}",
+					   "RCPT TO:<a@b.test> ORCPT=utf-8;+C3",
 					   "RCPT TO:<a@b.test> ORCPT=rfc822;+0D",
 					   "RCPT FROM:<a@b.test>",
 					   "RCPT TO:<a@b.test><c@d.test>",
