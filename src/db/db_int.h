@@ -17,7 +17,6 @@
 
 #define DB_VFS	       "unix-excl" /* wal-index on the heap, no -shm file, one fcntl lock for the owner */
 #define DB_WRITER_VFS  "postrider" /* the same, with few writes to the WAL (wal.c) */
-#define DB_PAGE_SIZE   8192
 #define DB_MAX_READERS 4
 #define DB_MAX_BATCH   256
 #define DB_WAL_SAFETY  4000u /* pages; beyond, the leader checkpoints if maintenance did not */

@@ -283,7 +283,7 @@ static int insert_big(struct db_tx *tx, void *arg)
 static void test_full(void **state)
 {
 	struct db *d = open_db();
-	assert_int_equal(limit(d, "PRAGMA max_page_count = 20"), 0);
+	assert_int_equal(limit(d, "PRAGMA max_page_count = 40"), 0);
 	int r = 0, n = 0;
 	while (n < 100 && (r = db_write(d, insert_big, NULL)) == 0)
 		n++;
