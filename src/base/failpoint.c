@@ -18,7 +18,7 @@ static struct {
 	uint64_t one_in;  /* "random:P" */
 	atomic_long left; /* passages of NAME until the end */
 	const char *once; /* a file that says that it happened, or NULL */
-	int signal;       /* how it ends */
+	int signal;	  /* how it ends */
 } point;
 
 void failpoint_setup(void)

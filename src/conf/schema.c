@@ -108,7 +108,8 @@ const struct conf_option conf_options[] = {
 	{ "queue.lifetime", CONF_DURATION, "5d", MINUTE, 60 * DAY, NULL, CONF_RELOAD,
 	  "After this time without success the sender gets the message back.", AT(retry_lifetime) },
 	{ "queue.warn_after", CONF_DURATION, "4h", 0, 60 * DAY, NULL, CONF_RELOAD,
-	  "After this time without success the sender is told once that the message still waits; 0 never.",
+	  "After this time without success the sender is told once that the message still waits; 0 "
+	  "never.",
 	  AT(warn_after) },
 
 	{ "store.handles", CONF_COUNT, "500", 8, 100000, NULL, CONF_RESTART,

@@ -16,7 +16,8 @@ struct conf *role_conf(span text)
 
 void role_log(const char *role, const struct conf *c)
 {
-	log_setup(role, (enum log_level)c->log_level, (enum log_format)c->log_format, STDERR_FILENO);
+	log_setup(role, (enum log_level)c->log_level, (enum log_format)c->log_format,
+		  STDERR_FILENO);
 }
 
 int role_confine(const char *user, enum sandbox_profile profile, const char *writable)

@@ -93,7 +93,8 @@ void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 	st->mail = t;
 	if (c->has_size && c->size > j->conf->max_message)
 		smtp_refuse_mail(j, &smtp_answer_too_big);
-	else if (t->submission && !mail_sender_allowed(j->env, &t->account, &t->sender, &t->mem, &v))
+	else if (t->submission &&
+		 !mail_sender_allowed(j->env, &t->account, &t->sender, &t->mem, &v))
 		st->refused = v;
 	if (!st->refused.code)
 		smtp_say(j, 250, "2.1.0", SPAN("Sender ok"));
