@@ -1,11 +1,10 @@
 /* relay: core's side of delivery.  The runner leases what is due from the queue, hands local
  * recipients to mail_deliver_local(), and takes remote ones through the steps
  *
- *     MX -> addresses -> RELAY_OPEN to each in turn -> RELAY_SEND -> replies per recipient ->
- * mail_settle()
+ *     MX -> addresses -> RELAY_OPEN to each in turn -> RELAY_SEND -> replies -> mail_settle()
  *
  * Each step is one message to `out` and one answer; what touches the disk is a job in
- * LANE_DELIVERY. All functions belong to the loop's thread, except where it says any thread. */
+ * LANE_DELIVERY.  All functions belong to the loop's thread, except where it says any thread. */
 #pragma once
 
 #include "mail/mail.h"

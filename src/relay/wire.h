@@ -2,16 +2,13 @@
  * what to do with a reply); out connects, speaks (relay/client.h), bounds the replies, and answers
  * each step with one message.  No core worker waits for a peer.
  *
- *     core                                                    out
- *     RELAY_OPEN  address, names, TLS policy            -->   connect, greeting, EHLO, STARTTLS,
- * EHLO
- *                                                       <--   RELAY_OPENED  extensions, TLS facts |
- * failure RELAY_SEND  envelope + body (bytes or fd)         -->   MAIL, RCPTs, DATA (pipelined
- * where offered)
- *                                                       <--   RELAY_SENT    one reply per command
- *     RELAY_CLOSE                                       -->   QUIT (or drop)
- *                                                       <--   RELAY_LOST    the peer went away
- * while parked
+ *     core                                              out
+ *     RELAY_OPEN  address, names, TLS policy      -->   connect, greeting, EHLO, STARTTLS, EHLO
+ *                                                 <--   RELAY_OPENED  extensions, TLS facts | failure
+ *     RELAY_SEND  envelope + body (bytes or fd)   -->   MAIL, RCPTs, DATA (pipelined where offered)
+ *                                                 <--   RELAY_SENT    one reply per command
+ *     RELAY_CLOSE                                 -->   QUIT (or drop)
+ *                                                 <--   RELAY_LOST    the peer went away while parked
  *
  * id of the messages = core's connection number.  Each OPEN gets one OPENED and each SEND one SENT,
  * also when the number is not known (any more): fail is then CLOSED and no reply was read.  A LOST
