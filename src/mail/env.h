@@ -16,6 +16,7 @@ struct core_env {
 	struct events *events;
 	struct poison *poison;
 	struct sess_table *sessions;
+	struct ask_table *asks; /* questions to `out` (sys/ask.h) */
 	const char *spool_dir;
 	/* The configuration now in force; take a reference for the length of a job. */
 	struct conf *(*conf)(struct core_env *env); /* conf_unref() when done */

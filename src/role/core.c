@@ -20,6 +20,7 @@
 #include "role/control.h"
 #include "role/role.h"
 #include "smtp/smtp.h"
+#include "sys/ask.h"
 #include "sys/channel.h"
 #include "sys/file.h"
 #include "sys/spawn.h"
@@ -257,7 +258,8 @@ static void on_out(void *arg, struct channel *ch, struct channel_msg *m)
 	struct core *c = arg;
 
 	(void)ch;
-	relay_message(c->relay, m);
+	if (!ask_table_message(c->env.asks, m))
+		relay_message(c->relay, m);
 }
 
 static void on_out_closed(void *arg, struct channel *ch)
@@ -265,6 +267,7 @@ static void on_out_closed(void *arg, struct channel *ch)
 	struct core *c = arg;
 
 	c->out = NULL;
+	ask_table_set_out(c->env.asks, NULL);
 	relay_out_gone(c->relay);
 	channel_close(ch);
 }
@@ -278,6 +281,7 @@ static void take_channel(struct core *c, uint64_t peer, int fd)
 			channel_close(c->out);
 		}
 		c->out = channel_open(c->loop, fd, on_out, on_out_closed, c);
+		ask_table_set_out(c->env.asks, c->out);
 		relay_set_out(c->relay, c->out);
 		return;
 	}
@@ -421,6 +425,7 @@ static void start_workers(struct core *c)
 	sess_table_add_proto(c->env.sessions, &imap_sess_ops);
 	sess_table_add_proto(c->env.sessions, &pop3_sess_ops);
 	c->loop = loop_new();
+	c->env.asks = ask_table_new(c->loop);
 	c->relay = relay_new(&c->env, c->loop);
 	loop_timer_init(&c->maintain_timer, c->loop, on_maintain, c);
 	loop_timer_init(&c->drain_timer, c->loop, on_drain_look, c);
@@ -444,8 +449,10 @@ static bool stop(struct core *c)
 		loop_io_del(c->admin_io);
 	if (!admin_has_ended(c))
 		return false; /* everything durable stands a kill at any time */
+	ask_table_set_out(c->env.asks, NULL); /* jobs that wait go on, and end */
 	pool_free(c->env.pool);
 	sess_table_free(c->env.sessions);
+	ask_table_free(c->env.asks);
 	relay_free(c->relay);
 	mail_drop_keys(&c->env);
 	events_close(c->env.events);

@@ -53,7 +53,7 @@ void conn_ask(struct conn *c, enum sess_type type, const struct wire_out *out)
 	}
 	buf_reset(&l->payload);
 	if (type == SESS_BODY) {
-		sess_body_put(&l->payload, c->epoch, out->body_flags, 0, buf_span(out->body));
+		sess_body_put(&l->payload, c->epoch, out->body_flags, buf_span(out->body));
 	} else {
 		buf_put_le32(&l->payload, c->epoch);
 		if (type == SESS_INPUT)

@@ -45,7 +45,7 @@ enum sess_type { /* channel message types 1-31; id = session id */
 	SESS_OPEN = 1,    /* u8 proto, u8 implicit_tls, blob peer sockaddr_any, blob local */
 	SESS_TLS = 2,     /* u32 epoch, struct sess_tls as encoded by sess_tls_put */
 	SESS_INPUT = 3,   /* u32 epoch, items: u8 flags, blob bytes (may repeat) */
-	SESS_BODY = 4,    /* u32 epoch, le32 flags (SESS_BODY_*), le64 total size hint, rest = bytes */
+	SESS_BODY = 4,    /* u32 epoch, le32 flags (SESS_BODY_*), rest = bytes */
 	SESS_DRAINED = 5, /* u32 epoch */
 	SESS_CLOSED = 6,  /* u8 enum sess_why */
 	/* core -> front */
@@ -100,7 +100,7 @@ void sess_open_put(struct buf *b, enum sess_proto proto, bool implicit_tls,
 		   const struct sockaddr_any *peer, const struct sockaddr_any *local);
 bool sess_open_get(span payload, enum sess_proto *ret_proto, bool *ret_implicit_tls,
 		   struct sockaddr_any *ret_peer, struct sockaddr_any *ret_local);
-void sess_body_put(struct buf *b, uint32_t epoch, uint32_t flags, uint64_t hint, span bytes);
+void sess_body_put(struct buf *b, uint32_t epoch, uint32_t flags, span bytes);
 struct wire_park;
 void sess_park_put(struct buf *b, const struct wire_park *p);
 bool sess_park_get(span payload, struct wire_park *ret);
@@ -171,7 +171,7 @@ struct sess_in {
 	enum sess_kind kind;
 	span data;           /* items (INPUT) or bytes (BODY) */
 	uint32_t body_flags;
-	uint64_t body_hint;
+	bool again;          /* the same input as before: the job ended in sess_wait() */
 };
 /* Iterates over the items of an INPUT; false at the end. */
 bool sess_item_next(struct cursor *c, uint8_t *ret_flags, span *ret_bytes);
@@ -188,7 +188,7 @@ struct sess_ops {
 	 * thread hands the session over, while no job runs. */
 	enum lane (*lane)(struct sess *s, const struct sess_in *in);
 	/* Runs on a worker and is the only one to touch the session meanwhile.  Must end in exactly
-	 * one of sess_park, sess_starttls, sess_close. */
+	 * one of sess_park, sess_wait, sess_starttls, sess_close. */
 	void (*job)(struct sess *s, const struct sess_in *in);
 	/* The session is over; frees what the state holds.  No job runs any more; a worker's thread
 	 * as a rule. */
@@ -223,6 +223,11 @@ bool sess_is_gone(struct sess *s);
 /* How a job ends, exactly one of these once.  What it wrote leaves before; nothing is sent until the
  * job function has returned. */
 void sess_park(struct sess *s, const struct wire_park *p);
+/* The job (INPUT, BODY) cannot answer before something else has: it ends, front's question stays
+ * open, and after sess_wake() a job runs for the same input, with `again` set.  Whoever waits sees to
+ * it that the wake-up comes, with a deadline; one that came for something else may make the job wait
+ * once more.  What the job wrote is sent; its arena is reset. */
+void sess_wait(struct sess *s);
 void sess_starttls(struct sess *s, span reply);
 void sess_close(struct sess *s);
 /* Any thread, any time: makes a SESS_IN_WAKE job run when the session is parked (coalesced).

@@ -98,11 +98,10 @@ bool sess_item_next(struct cursor *c, uint8_t *ret_flags, span *ret_bytes)
 	return true;
 }
 
-void sess_body_put(struct buf *b, uint32_t epoch, uint32_t flags, uint64_t hint, span bytes)
+void sess_body_put(struct buf *b, uint32_t epoch, uint32_t flags, span bytes)
 {
 	buf_put_le32(b, epoch);
 	buf_put_le32(b, flags);
-	buf_put_le64(b, hint);
 	buf_put_span(b, bytes);
 }
 

@@ -28,7 +28,7 @@ struct pending {
 	char bytes[];
 };
 
-enum ending { END_NONE, END_PARK, END_STARTTLS, END_CLOSE };
+enum ending { END_NONE, END_PARK, END_WAIT, END_STARTTLS, END_CLOSE };
 
 struct session {
 	struct sess s; /* first: the protocols' handle is this */
@@ -36,6 +36,7 @@ struct session {
 
 	/* Under the table's lock: */
 	bool busy, wake, deferred;
+	bool waiting; /* CURRENT's job ended in sess_wait(): only a wake-up runs it again */
 	uint32_t epoch;
 	struct pending *first, **tail;
 	size_t pending;
@@ -124,6 +125,14 @@ void sess_park(struct sess *s, const struct wire_park *p)
 	x->park = *p;
 }
 
+void sess_wait(struct sess *s)
+{
+	struct session *x = session_of(s);
+	set_ending(x, END_WAIT);
+	assert(x->current &&
+	       (x->current->in.kind == SESS_IN_INPUT || x->current->in.kind == SESS_IN_BODY));
+}
+
 void sess_starttls(struct sess *s, span reply)
 {
 	struct session *x = session_of(s);
@@ -159,7 +168,7 @@ static void send_ending(struct session *x)
 		channel_send(x->front, SESS_CLOSE, x->s.id, SPAN_NULL, -1);
 	else if (x->ending == END_STARTTLS)
 		channel_send(x->front, SESS_STARTTLS, x->s.id, buf_span(&x->starttls_reply), -1);
-	else
+	else if (x->ending == END_PARK)
 		send_park(x);
 	channel_uncork(x->front);
 	if (broken)
@@ -247,6 +256,12 @@ static void run_job(struct job *j);
 /* Under the lock: takes the next thing to do; false if the session is parked now. */
 static bool take_next(struct session *x)
 {
+	if (x->waiting) {
+		x->busy = x->wake;
+		x->waiting = !x->wake;
+		x->wake = false;
+		return x->busy;
+	}
 	x->current = x->first;
 	if (x->current) {
 		x->first = x->current->next;
@@ -275,10 +290,12 @@ static bool defer_wake(struct session *x)
 {
 	struct sess_table *t = x->s.table;
 	pthread_mutex_lock(&t->lock);
-	bool parked = !atomic_load(&x->gone) && !x->first;
+	bool again = x->current != NULL; /* waits for the wake-up and for nothing else */
+	bool parked = !atomic_load(&x->gone) && (again || !x->first);
 	if (parked) {
 		x->busy = false;
 		x->wake = true;
+		x->waiting = again;
 		if (!x->deferred)
 			TAILQ_INSERT_TAIL(&t->deferred, x, retry);
 		x->deferred = true;
@@ -292,9 +309,10 @@ static void start_job(struct session *x)
 {
 	x->job.fn = run_job;
 	x->job.key = x->s.key;
+	bool woken = !x->current || x->current->in.again;
 	enum lane lane = x->s.ops->lane(&x->s, current_in(x));
 	int r = pool_post(x->s.table->pool, lane, &x->job);
-	if (r == ERR_AGAIN && !x->current && defer_wake(x))
+	if (r == ERR_AGAIN && woken && defer_wake(x))
 		return;
 	if (r < 0)
 		farewell(x);
@@ -334,8 +352,12 @@ static void prepare(struct session *x)
 /* After a job: what it leaves must not cost an idle session memory. */
 static void clean_up(struct session *x)
 {
-	free(x->current);
-	x->current = NULL;
+	if (x->ending == END_WAIT) {
+		x->current->in.again = true;
+	} else {
+		free(x->current);
+		x->current = NULL;
+	}
 	x->ending = END_NONE;
 	arena_done(&x->arena);
 	buf_done(&x->out);
@@ -372,6 +394,7 @@ static void run_job(struct job *j)
 	pthread_mutex_lock(&t->lock);
 	if (ending == END_CLOSE)
 		leave_map(x);
+	x->waiting = ending == END_WAIT;
 	over = atomic_load(&x->gone);
 	next = !over && take_next(x);
 	pthread_mutex_unlock(&t->lock);
@@ -454,7 +477,6 @@ static struct pending *parse_frame(const struct channel_msg *m, uint32_t *ret_ep
 	case SESS_BODY:
 		in.kind = SESS_IN_BODY;
 		in.body_flags = cursor_le32(&c);
-		in.body_hint = cursor_le64(&c);
 		break;
 	case SESS_DRAINED:
 		in.kind = SESS_IN_DRAINED;

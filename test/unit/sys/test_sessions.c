@@ -16,7 +16,7 @@
 /* A toy protocol: each item is echoed; a few words do more.  The test thread plays front. */
 struct toy {
 	int running; /* not atomic: only one job at a time may touch it */
-	unsigned wakes;
+	unsigned wakes, waits;
 };
 
 static struct {
@@ -69,13 +69,19 @@ static void toy_job(struct sess *s, const struct sess_in *in)
 		t->wakes++;
 		sess_write(s, SPAN("woken"));
 	} else if (in->kind == SESS_IN_BODY) {
-		p.n = in->data.n + in->body_hint + in->body_flags;
+		p.n = in->data.n + in->body_flags;
 	} else if (in->kind == SESS_IN_INPUT) {
 		struct cursor c = cursor_of(in->data);
 		uint8_t flags;
 		span word = SPAN_NULL;
 		while (sess_item_next(&c, &flags, &word))
 			obey(s, word, &p);
+		if (span_eq_str(word, "wait") && ++t->waits < 3) {
+			assert_int_equal(in->again, t->waits > 1);
+			t->running--;
+			sess_wait(s);
+			return;
+		}
 		if (span_eq_str(word, "starttls")) {
 			t->running--;
 			sess_starttls(s, SPAN("go"));
@@ -245,9 +251,9 @@ static void test_dialogue(void **state)
 		assert_int_equal(expect_park(id).mode, SESS_MODE_LINES);
 	}
 	_cleanup_(buf_donep) struct buf b = BUF_INIT(100);
-	sess_body_put(&b, 0, SESS_BODY_LAST, 1000, SPAN("piece"));
+	sess_body_put(&b, 0, SESS_BODY_LAST, SPAN("piece"));
 	say(SESS_BODY, 2, buf_span(&b));
-	assert_int_equal(expect_park(2).n, 1006);
+	assert_int_equal(expect_park(2).n, 6);
 	say_input(2, 0, "quit");
 	expect(SESS_OUTPUT, 2, "quit");
 	expect(SESS_CLOSE, 2, "");
@@ -285,6 +291,31 @@ static void test_serial_and_wake(void **state)
 	expect(SESS_OUTPUT, 5, "more");
 	expect_park(5);
 	finish(1);
+}
+
+/* A job that waits keeps its question open: no PARK, no thread, and only a wake-up goes on with it. */
+static void test_wait(void **state)
+{
+	start(100);
+	say_open(5);
+	say_open(6);
+	say_input(5, 0, "wait");
+	expect(SESS_OUTPUT, 5, "wait");
+	say_input(5, 0, "later"); /* more than front may do; it waits */
+	say_input(6, 0, "other");
+	expect(SESS_OUTPUT, 6, "other");
+	expect_park(6);
+	for (int i = 0; i < 2; i++) { /* the first wake-up was for something else: it waits again */
+		sess_wake(env.table, 5);
+		expect(SESS_OUTPUT, 5, "wait");
+	}
+	expect_park(5);
+	expect(SESS_OUTPUT, 5, "later");
+	expect_park(5);
+	say_input(6, 0, "wait"); /* a session may end while it waits */
+	expect(SESS_OUTPUT, 6, "wait");
+	say(SESS_CLOSED, 6, SPAN("\0"));
+	finish(2);
 }
 
 static void test_drain(void **state)
@@ -470,6 +501,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dialogue),   cmocka_unit_test(test_serial_and_wake),
+		cmocka_unit_test(test_wait),
 		cmocka_unit_test(test_drain),	   cmocka_unit_test(test_starttls),
 		cmocka_unit_test(test_busy),	   cmocka_unit_test(test_queue_limit),
 		cmocka_unit_test(test_front_dies), cmocka_unit_test(test_front_again),
