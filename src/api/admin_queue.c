@@ -53,9 +53,16 @@ static json_t *entry_json(const struct queue_entry *e)
 
 	for (size_t i = 0; i < e->n_rcpts; i++)
 		json_array_append_new(rcpts, rcpt_json(&e->rcpts[i]));
-	return json_pack("{s:o,s:o,s:I,s:o,s:o}", "id", admin_id(&e->id), "from",
-			 json_span(e->sender), "size", (json_int_t)e->size, "accepted",
-			 admin_time(e->accepted_at), "recipients", rcpts);
+	json_t *j = json_pack("{s:o,s:o,s:I,s:o,s:i,s:b,s:o}", "id", admin_id(&e->id), "from",
+			      json_span(e->sender), "size", (json_int_t)e->size, "accepted",
+			      admin_time(e->accepted_at), "priority", e->terms.priority,
+			      "require_tls", e->terms.require_tls, "recipients", rcpts);
+
+	if (e->terms.deliver_by)
+		json_object_set_new(j, "deliver_by", admin_time(e->terms.deliver_by));
+	if (e->held_until)
+		json_object_set_new(j, "held_until", admin_time(e->held_until));
+	return j;
 }
 
 /* Calls FN for each entry that F means, a page at a time. */

@@ -99,6 +99,22 @@ void render_alias(const struct cli *c, const json_t *row, size_t number)
 	printf("\n");
 }
 
+/* What was asked of a message's way, if anything. */
+static void render_terms(const json_t *row)
+{
+	span by = json_str(row, "deliver_by"), until = json_str(row, "held_until");
+	long long priority = json_int(row, "priority", 0);
+
+	if (until.n)
+		printf("    not before %.*s\n", SPAN_FMT(until));
+	if (by.n)
+		printf("    deliver by %.*s\n", SPAN_FMT(by));
+	if (priority)
+		printf("    priority %+lld\n", priority);
+	if (json_bool(row, "require_tls", false))
+		printf("    requires TLS\n");
+}
+
 void render_queue(const struct cli *c, const json_t *row, size_t number)
 {
 	const json_t *rcpts = json_object_get(row, "recipients"), *r;
@@ -111,6 +127,7 @@ void render_queue(const struct cli *c, const json_t *row, size_t number)
 	       json_string_value(json_object_get(row, "accepted")), size);
 	put(json_str(row, "from"), 0);
 	printf(">\n");
+	render_terms(row);
 	json_array_foreach(rcpts, i, r)
 	{
 		span next = json_str(r, "next_attempt"), reply = json_str(r, "reply");

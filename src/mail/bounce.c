@@ -86,7 +86,8 @@ static bool wants_full(const struct settle *s)
 {
 	const struct queue_lease *l = s->lease;
 
-	if (!s->failed || l->ret_hdrs || l->size > DSN_FULL_MAX)
+	/* RET=FULL of what requires TLS is disregarded (RFC 8689 section 5). */
+	if (!s->failed || l->ret_hdrs || l->terms.require_tls || l->size > DSN_FULL_MAX)
 		return false;
 	return l->ret_full || l->size <= DSN_FULL_MAX / 2;
 }
@@ -207,6 +208,7 @@ static bool make_report(struct settle *s, struct queue_message_in *ret, struct b
 					  .size = body->n,
 					  .smtputf8 = s->lease->smtputf8,
 					  .is_dsn = true,
+					  .terms.require_tls = s->lease->terms.require_tls,
 					  .rcpts = to,
 					  .n_rcpts = k };
 	return true;

@@ -101,6 +101,7 @@ static int accept_again(struct delivery *d, const struct queue_rcpt *rcpt,
 				      .ret_full = l->ret_full,
 				      .ret_hdrs = l->ret_hdrs,
 				      .envid = l->envid,
+				      .terms = l->terms,
 				      .rcpts = to,
 				      .n_rcpts = n };
 

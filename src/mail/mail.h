@@ -59,6 +59,8 @@ struct mail_transaction {
 	bool smtputf8, body_8bit;
 	bool ret_full, ret_hdrs; /* RET; both false: nothing was said */
 	span envid;
+	struct queue_terms terms;
+	usec held_until; /* wall; 0: no hold (RFC 4865) */
 	struct mail_rcpt *rcpts, **rcpts_tail;
 	unsigned n_rcpts;
 	/* who brought it */

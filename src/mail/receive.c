@@ -301,6 +301,8 @@ static int enqueue(struct receive *r)
 				      .ret_full = t->ret_full,
 				      .ret_hdrs = t->ret_hdrs,
 				      .envid = t->envid,
+				      .terms = t->terms,
+				      .held_until = t->held_until,
 				      .account_id = t->authenticated ? span_str(t->account.id)
 								     : SPAN_NULL,
 				      .rcpts = rcpts,
@@ -312,7 +314,8 @@ static int enqueue(struct receive *r)
 							   &r->finals[i].route->address, &t->mem),
 						   .route = r->finals[i].route->route,
 						   .original = r->finals[i].original,
-						   .notify = r->finals[i].notify };
+						   .notify = r->finals[i].notify,
+						   .not_before = t->held_until };
 	if (t->spool_fd >= 0) {
 		fd = assemble_file(r, SPAN_NULL, &m.size);
 		if (fd < 0)
@@ -334,7 +337,7 @@ static int enqueue(struct receive *r)
 /* Is one mailbox's commit the whole effect? */
 static bool is_direct(const struct receive *r)
 {
-	return r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL &&
+	return r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL && !r->t->held_until &&
 	       (!(r->finals[0].notify & RCPT_NOTIFY_SUCCESS) || address_is_null(&r->t->sender));
 }
 

@@ -109,22 +109,29 @@ static int write_rcpt(struct db_tx *tx, const struct insert *in, size_t i)
 		      r->not_before ? r->not_before : in->at, (int64_t)(r->not_before != 0));
 }
 
+static int64_t flags_of(const struct queue_message_in *m)
+{
+	return (m->smtputf8 ? FLAG_SMTPUTF8 : 0) | (m->body_8bit ? FLAG_8BIT : 0) |
+	       (m->is_dsn ? FLAG_DSN : 0) | (m->ret_full ? FLAG_RET_FULL : 0) |
+	       (m->ret_hdrs ? FLAG_RET_HDRS : 0) | (m->terms.require_tls ? FLAG_REQUIRE_TLS : 0) |
+	       (m->terms.by_return ? FLAG_BY_RETURN : 0) | (m->terms.by_trace ? FLAG_BY_TRACE : 0);
+}
+
 int insert_write(struct db_tx *tx, const struct insert *in)
 {
 	const struct queue_message_in *m = in->m;
-	int64_t flags = (m->smtputf8 ? FLAG_SMTPUTF8 : 0) | (m->body_8bit ? FLAG_8BIT : 0) |
-			(m->is_dsn ? FLAG_DSN : 0) | (m->ret_full ? FLAG_RET_FULL : 0) |
-			(m->ret_hdrs ? FLAG_RET_HDRS : 0);
 	int r = 0;
 	if (m->once.n)
 		r = db_run(tx, "INSERT INTO once(key, at) VALUES(?, ?)", "bi", m->once, in->at);
 	if (r >= 0)
 		r = db_run(tx,
 			   "INSERT INTO message(row, id, sender, account, envid, size, flags, "
-			   "accepted_at, blob)"
-			   " VALUES(?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))",
-			   "ibsssuiiz", in->row, span_of(m->id.b, sizeof(m->id.b)), m->sender,
-			   m->account_id, m->envid, in->size, flags, in->at, in->blob);
+			   "accepted_at, deliver_by, priority, held_until, blob)"
+			   " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, nullif(?, ''))",
+			   "ibsssuiiiiiz", in->row, span_of(m->id.b, sizeof(m->id.b)), m->sender,
+			   m->account_id, m->envid, in->size, flags_of(m), in->at,
+			   m->terms.deliver_by, (int64_t)m->terms.priority, m->held_until,
+			   in->blob);
 	if (r >= 0 && !in->blob[0])
 		r = db_run(tx, "INSERT INTO body(message, data) VALUES(?, ?)", "ib", in->row,
 			   in->body);

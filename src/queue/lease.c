@@ -3,11 +3,22 @@
 /* Less than this between the wall and the monotonic clock is slewing, not a jump. */
 static const usec jump = 60 * USEC_SEC;
 
+struct queue_terms terms_read(struct db_stmt *s, int64_t flags, int deliver_by, int priority)
+{
+	return (struct queue_terms){ .deliver_by = db_col_i64(s, deliver_by),
+				     .priority = (int8_t)db_col_i64(s, priority),
+				     .require_tls = flags & FLAG_REQUIRE_TLS,
+				     .by_return = flags & FLAG_BY_RETURN,
+				     .by_trace = flags & FLAG_BY_TRACE };
+}
+
 static int read_message(struct db_tx *tx, const struct message *m, struct arena *mem,
 			struct queue_lease *l)
 {
 	struct db_stmt *s = db_sql(
-		tx, "SELECT sender, envid, size, flags, accepted_at FROM message WHERE row = ?");
+		tx,
+		"SELECT sender, envid, size, flags, accepted_at, deliver_by, priority, held_until"
+		" FROM message WHERE row = ?");
 	db_bind(s, "i", m->row);
 	int r = db_step(s);
 	if (r <= 0)
@@ -22,6 +33,8 @@ static int read_message(struct db_tx *tx, const struct message *m, struct arena 
 	l->ret_full = flags & FLAG_RET_FULL;
 	l->ret_hdrs = flags & FLAG_RET_HDRS;
 	l->accepted_at = db_col_i64(s, 4);
+	l->terms = terms_read(s, flags, 5, 6);
+	l->held_until = db_col_i64(s, 7);
 	db_reset(s);
 	return 1;
 }
@@ -86,8 +99,9 @@ int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue
 	pthread_mutex_unlock(&q->lock);
 	int r = read_group(q, g, mem, ret);
 	if (r > 0) {
-		ret->expires_at = ret->accepted_at + lifetime;
-		ret->warn_at = warn_after ? ret->accepted_at + warn_after : 0;
+		usec from = MAX(ret->accepted_at, ret->held_until);
+		ret->expires_at = from + lifetime;
+		ret->warn_at = warn_after ? from + warn_after : 0;
 	}
 	pthread_mutex_lock(&q->lock);
 	if (r == 0)

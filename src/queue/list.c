@@ -53,7 +53,8 @@ static int list_messages(unsigned shard, struct db_tx *tx, const struct filter *
 {
 	struct db_stmt *s = db_sql(
 		tx,
-		"SELECT m.row, m.id, m.sender, m.account, m.size, m.accepted_at FROM message m"
+		"SELECT m.row, m.id, m.sender, m.account, m.size, m.accepted_at, m.flags,"
+		" m.deliver_by, m.priority, m.held_until FROM message m"
 		" WHERE " MATCH_MESSAGE " AND (m.id, m.row) > (?9, ?10) AND EXISTS("
 		"SELECT 1 FROM recipient r WHERE r.message = m.row AND r.state = 0 AND " MATCH_RCPT
 		") ORDER BY m.id, m.row LIMIT ?11");
@@ -72,7 +73,9 @@ static int list_messages(unsigned shard, struct db_tx *tx, const struct filter *
 				      .e = { .sender = arena_span(mem, db_col_span(s, 2)),
 					     .account_id = arena_span(mem, db_col_span(s, 3)),
 					     .size = (uint64_t)db_col_i64(s, 4),
-					     .accepted_at = db_col_i64(s, 5) } };
+					     .accepted_at = db_col_i64(s, 5),
+					     .terms = terms_read(s, db_col_i64(s, 6), 7, 8),
+					     .held_until = db_col_i64(s, 9) } };
 		memcpy(e->e.id.b, id.p, MIN(id.n, sizeof(e->e.id.b)));
 	}
 	return r;

@@ -54,6 +54,14 @@ void queue_set_conf(struct queue *q, const struct queue_conf *conf); /* schedule
 
 enum { RCPT_NOTIFY_NEVER = 1, RCPT_NOTIFY_SUCCESS = 2, RCPT_NOTIFY_FAILURE = 4, RCPT_NOTIFY_DELAY = 8 };
 
+/* What the sender asked of a message's way. */
+struct queue_terms {
+	usec deliver_by;       /* wall; 0: no limit (RFC 2852).  Can be past already */
+	bool by_return;        /* R: then it goes back; else N: then its sender is told, and it goes on */
+	bool by_trace;         /* T: each hop is told */
+	int8_t priority;       /* -9..9, higher first (RFC 6710) */
+	bool require_tls;      /* only over verified TLS to peers that offer REQUIRETLS (RFC 8689) */
+};
 struct queue_rcpt_in {
 	span address;          /* envelope text form */
 	span route;            /* routing result that groups deliveries: "local", "expanded", "smtp:domain" or "smtp:[host]:port" */
@@ -70,6 +78,8 @@ struct queue_message_in {
 	bool smtputf8, body_8bit, is_dsn;
 	bool ret_full, ret_hdrs; /* RET; both false: nothing was said */
 	span envid;
+	struct queue_terms terms;
+	usec held_until;       /* wall; 0: no hold.  A message's lifetime begins then (RFC 4865); NOT_BEFORE of its recipients keeps the hold */
 	span account_id;       /* submitter's, or empty */
 	span once;             /* empty, or a key (account, outbox id): a second accept with it answers 0 and does nothing */
 	const struct queue_rcpt_in *rcpts;
@@ -98,6 +108,8 @@ struct queue_lease {
 	uint64_t size;
 	usec accepted_at, expires_at;
 	usec warn_at; /* from then on a delay is told; 0: never */
+	struct queue_terms terms;
+	usec held_until; /* 0: was not held */
 	bool smtputf8, body_8bit, is_dsn, ret_full, ret_hdrs;
 	struct queue_rcpt *rcpts;
 	size_t n_rcpts;
@@ -183,6 +195,8 @@ struct queue_entry {
 	struct id id;
 	span sender, account_id;
 	uint64_t size;
+	struct queue_terms terms;
+	usec held_until; /* 0: was not held */
 	usec accepted_at;
 	struct queue_entry_rcpt { span address, route, last_reply, status; unsigned attempts; usec next_attempt; bool leased, fixed, held, fits; } *rcpts;
 	size_t n_rcpts;

@@ -15,7 +15,16 @@
 
 enum { SHARDS_MAX = 64, BLOB_NAME = 24 };
 /* Columns of the schema: message.flags, recipient.state. */
-enum { FLAG_SMTPUTF8 = 1, FLAG_8BIT = 2, FLAG_DSN = 4, FLAG_RET_FULL = 8, FLAG_RET_HDRS = 16 };
+enum {
+	FLAG_SMTPUTF8 = 1,
+	FLAG_8BIT = 2,
+	FLAG_DSN = 4,
+	FLAG_RET_FULL = 8,
+	FLAG_RET_HDRS = 16,
+	FLAG_REQUIRE_TLS = 32,
+	FLAG_BY_RETURN = 64,
+	FLAG_BY_TRACE = 128
+};
 enum { STATE_WAITING, STATE_DONE, STATE_FAILED };
 
 /* Row numbers are given out from memory, so that none is used twice while a lease may still name
@@ -134,6 +143,8 @@ void schedule_free(struct queue *q);
 void schedule_unlock(struct queue *q);
 
 /* --- lease.c --- */
+/* Of message.flags and the columns deliver_by, priority of the row that S stands on. */
+struct queue_terms terms_read(struct db_stmt *s, int64_t flags, int deliver_by, int priority);
 /* Reads into MEM what the leased group G stands for; the lock is held, but not meanwhile.  1: *RET;
  * 0: nothing is there, and G is gone; or an error, and G waits again. */
 int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret);

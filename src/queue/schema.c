@@ -34,6 +34,11 @@ static const struct db_migration steps[] = {
 	{ .version = 3,
 	  .oldest_writer = 3, /* an older one would deliver what is held */
 	  .sql = "ALTER TABLE recipient ADD COLUMN held INTEGER NOT NULL DEFAULT 0;" },
+	{ .version = 4,
+	  .oldest_writer = 4, /* an older one would send in clear what requires TLS */
+	  .sql = "ALTER TABLE message ADD COLUMN deliver_by INTEGER NOT NULL DEFAULT 0;"
+		 "ALTER TABLE message ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
+		 "ALTER TABLE message ADD COLUMN held_until INTEGER NOT NULL DEFAULT 0;" },
 };
 
 const struct db_schema queue_schema = { .name = "queue",

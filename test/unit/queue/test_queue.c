@@ -602,6 +602,45 @@ static void requests_are_kept(void **state)
 	assert_int_equal(l.warn_at, 0);
 }
 
+/* What was asked of the way survives; the lifetime of what is held begins with its release. */
+static void terms_are_kept(void **state)
+{
+	struct fixture *f = *state;
+	usec now = clock_wall(), until = now + 10 * 24 * HOUR;
+	struct queue_rcpt_in r = to("a@x.test", "smtp:x.test");
+	struct queue_message_in m = { .id = id_new(),
+				      .sender = SPAN("from@example.org"),
+				      .body = SPAN("m"),
+				      .size = 1,
+				      .terms = { .deliver_by = until + HOUR,
+						 .by_return = true,
+						 .by_trace = true,
+						 .priority = -9,
+						 .require_tls = true },
+				      .held_until = until,
+				      .rcpts = &r,
+				      .n_rcpts = 1 };
+	struct queue_entry *e;
+	struct queue_lease l;
+	r.not_before = until;
+	assert_int_equal(queue_accept(f->q, &m), 0);
+	pass_time(9 * 24 * HOUR);
+	reopen(f);
+	assert_false(lease(f, &l));
+	assert_int_equal(list(f, (struct queue_filter){ .any = true }, &e), 1);
+	assert_true(e[0].held_until == until && e[0].rcpts[0].next_attempt == until);
+	assert_true(e[0].terms.require_tls);
+	assert_int_equal(e[0].terms.priority, -9);
+	pass_time(2 * 24 * HOUR);
+	assert_true(lease(f, &l));
+	assert_true(l.terms.deliver_by == until + HOUR);
+	assert_int_equal(l.terms.priority, -9);
+	assert_true(l.terms.by_return && l.terms.by_trace && l.terms.require_tls);
+	assert_true(l.held_until == until);
+	assert_true(l.expires_at == until + f->conf.lifetime);
+	assert_true(l.warn_at == until + f->conf.warn_after);
+}
+
 static int insert_old(struct db_tx *tx, void *arg)
 {
 	int r = db_run(
@@ -644,6 +683,8 @@ static void older_schema(void **state)
 	assert_int_equal(l.rcpts[0].notify, RCPT_NOTIFY_FAILURE | RCPT_NOTIFY_DELAY);
 	assert_int_equal(l.rcpts[0].attempts, 1);
 	assert_false(l.rcpts[0].warned);
+	assert_true(!l.terms.deliver_by && !l.terms.priority && !l.terms.require_tls);
+	assert_true(l.expires_at == l.accepted_at + f->conf.lifetime);
 	assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
 	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 0);
 }
@@ -710,6 +751,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(groups_by_route),
 		T(requests_are_kept),
+		T(terms_are_kept),
 		T(older_schema),
 		T(lease_by_route),
 		T(a_held_route),
