@@ -63,64 +63,87 @@ static int load_counters(struct shard *s, struct db_tx *tx)
 	return 0;
 }
 
-/* Rows of one group follow each other in the order of the query. */
-struct run {
-	int64_t message;
-	struct id id;
-	char *route;
-	size_t route_n;
+/* The waiting recipients of one message, as they are read. */
+struct waiting {
+	int64_t row;
+	span route;
 	usec due;
 	bool fixed, held;
-	int64_t *rows;
+};
+struct loading {
+	struct queue *q;
+	unsigned shard;
+	int64_t message;
+	struct id id;
+	struct arena mem; /* of the routes */
+	struct waiting *v;
 	size_t n, cap;
+	int64_t *rows;
 };
 
-static void flush_run(struct queue *q, unsigned shard, struct run *run)
+static int by_group(const void *a, const void *b)
 {
-	if (run->n)
-		schedule_add(q, shard, run->message, &run->id, span_of(run->route, run->route_n),
-			     run->due, run->fixed, run->held, run->rows, run->n);
-	run->n = 0;
+	const struct waiting *x = a, *y = b;
+	int c = span_cmp(x->route, y->route);
+	if (c == 0)
+		c = (x->due > y->due) - (x->due < y->due);
+	if (c == 0)
+		c = x->fixed - y->fixed;
+	return c ? c : x->held - y->held;
 }
 
-static void load_row(struct queue *q, unsigned shard, struct db_stmt *st, struct run *run)
+static void schedule_message(struct loading *l)
+{
+	if (l->n > 1)
+		qsort(l->v, l->n, sizeof(*l->v), by_group);
+	for (size_t from = 0, to; from < l->n; from = to) {
+		const struct waiting *w = &l->v[from];
+		for (to = from; to < l->n && by_group(w, &l->v[to]) == 0; to++)
+			l->rows[to - from] = l->v[to].row;
+		schedule_add(l->q, l->shard, l->message, &l->id, w->route, w->due, w->fixed,
+			     w->held, l->rows, to - from);
+	}
+	l->n = 0;
+	arena_reset(&l->mem);
+}
+
+static void load_row(struct loading *l, struct db_stmt *st)
 {
 	int64_t message = db_col_i64(st, 0);
-	span id = db_col_span(st, 1), route = db_col_span(st, 3);
-	usec due = db_col_i64(st, 4);
-	bool fixed = db_col_i64(st, 5) != 0, held = db_col_i64(st, 6) != 0;
-	if (!run->n || message != run->message || due != run->due || fixed != run->fixed ||
-	    held != run->held || !span_eq(route, span_of(run->route, run->route_n))) {
-		flush_run(q, shard, run);
-		run->message = message;
-		memcpy(run->id.b, id.p, MIN(id.n, sizeof(run->id.b)));
-		free(run->route);
-		run->route = span_dup(route);
-		run->route_n = route.n;
-		run->due = due;
-		run->fixed = fixed;
-		run->held = held;
+	if (message != l->message) {
+		span id = db_col_span(st, 1);
+		schedule_message(l);
+		l->message = message;
+		memcpy(l->id.b, id.p, MIN(id.n, sizeof(l->id.b)));
 	}
-	if (run->n == run->cap) {
-		run->cap = run->cap ? run->cap * 2 : 16;
-		run->rows = xrealloc(run->rows, run->cap * sizeof(*run->rows));
+	if (l->n == l->cap) {
+		l->cap = l->cap ? l->cap * 2 : 16;
+		l->v = xrealloc(l->v, l->cap * sizeof(*l->v));
+		l->rows = xrealloc(l->rows, l->cap * sizeof(*l->rows));
 	}
-	run->rows[run->n++] = db_col_i64(st, 2);
+	l->v[l->n++] = (struct waiting){ .row = db_col_i64(st, 2),
+					 .route = arena_span(&l->mem, db_col_span(st, 3)),
+					 .due = db_col_i64(st, 4),
+					 .fixed = db_col_i64(st, 5) != 0,
+					 .held = db_col_i64(st, 6) != 0 };
 }
 
+/* In the order of the rows, which costs no sorting: a message's recipients were numbered together. */
 static int load_schedule(struct queue *q, struct shard *s, struct db_tx *tx)
 {
-	struct run run = { 0 };
+	struct loading l = { .q = q, .shard = s->no };
 	struct db_stmt *st = db_sql(
 		tx, "SELECT m.row, m.id, r.row, r.route, r.next_at, r.fixed, r.held"
-		    " FROM recipient r JOIN message m ON m.row = r.message WHERE r.state = 0"
-		    " ORDER BY r.message, r.route, r.next_at, r.fixed, r.held");
+		    " FROM recipient r CROSS JOIN message m ON m.row = r.message WHERE r.state = 0"
+		    " ORDER BY r.row");
 	int r;
+	arena_init(&l.mem);
 	while ((r = db_step(st)) > 0)
-		load_row(q, s->no, st, &run);
-	flush_run(q, s->no, &run);
-	free(run.route);
-	free(run.rows);
+		load_row(&l, st);
+	schedule_message(&l);
+	arena_done(&l.mem);
+	free(l.v);
+	free(l.rows);
 	return r;
 }
 
