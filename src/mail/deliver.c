@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/map.h"
 #include "format/header.h"
 #include "sys/file.h"
 
@@ -156,6 +157,13 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	}
 }
 
+void mail_result_expanded(struct queue_result *r)
+{
+	result_set(r, OUTCOME_DELIVERED, "2.1.5",
+		   SPAN("250 2.1.5 passed on to all that the address stands for"));
+	r->end = END_EXPANDED;
+}
+
 static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struct queue_result *r)
 {
 	_cleanup_(account_putp) struct account *a = NULL;
@@ -166,9 +174,7 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 
 	r->row = rcpt->row;
 	if (span_eq_str(d->lease->route, "expanded")) {
-		result_set(r, OUTCOME_DELIVERED, "2.1.5",
-			   SPAN("250 2.1.5 passed on to all that the address stands for"));
-		r->end = END_EXPANDED;
+		mail_result_expanded(r);
 		return;
 	}
 	if (address_parse(rcpt->address, ADDRESS_ALLOW_UTF8, d->mem, &to) != ADDRESS_OK ||
@@ -269,18 +275,31 @@ static bool drop_key(struct core_env *env, const struct queue_key *k, struct are
 	return e == 0 || e == ERR_NOENT;
 }
 
+enum { KEYS_AT_ONCE = 1000, KEY_ROUNDS = 16 };
+
 void mail_drop_keys(struct core_env *env)
 {
-	_cleanup_(arena_donep) struct arena mem;
-	struct queue_key *keys;
-	size_t n, k = 0;
+	/* An account that could not be opened for one key is not asked again for its others. */
+	_cleanup_(map_freep) struct map *sick = map_new();
+	size_t n = KEYS_AT_ONCE;
 
-	arena_init(&mem);
-	if (queue_keys_take(env->queue, 1000, &mem, &keys, &n) < 0)
-		return;
-	for (size_t i = 0; i < n; i++) /* one sick account does not keep the others' keys */
-		if (drop_key(env, &keys[i], &mem))
-			keys[k++] = keys[i];
-	if (k)
-		(void)queue_key_done(env->queue, keys, k);
+	for (unsigned round = 0; n == KEYS_AT_ONCE && round < KEY_ROUNDS; round++) {
+		_cleanup_(arena_donep) struct arena mem;
+		struct queue_key *keys;
+		size_t k = 0;
+
+		arena_init(&mem);
+		if (queue_keys_take(env->queue, KEYS_AT_ONCE, &mem, &keys, &n) < 0)
+			return;
+		for (size_t i = 0; i < n; i++) {
+			if (map_get(sick, keys[i].address))
+				continue;
+			if (drop_key(env, &keys[i], &mem))
+				keys[k++] = keys[i];
+			else
+				map_put(sick, keys[i].address, env);
+		}
+		if (k && queue_key_done(env->queue, keys, k) < 0)
+			return;
+	}
 }

@@ -30,6 +30,9 @@ void mail_timeline(struct core_env *env, const struct id *id, struct event_list 
 /* NOTIFY of the targets of an alias that has several (RFC 3461 5.2.7.3 c): without SUCCESS. */
 unsigned mail_notify_expanded(unsigned notify);
 
+/* The result of an alias's own row, "expanded": its targets have rows of their own. */
+void mail_result_expanded(struct queue_result *r);
+
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);
 

@@ -166,7 +166,9 @@ bool queue_expired(const struct queue *q, const struct queue_lease *l, usec now)
 /* When the next attempt after ATTEMPTS failures is due, with jitter. */
 usec queue_backoff(const struct queue_conf *c, unsigned attempts, uint64_t random);
 
-/* Delivery keys of rows that are gone (Q4): take up to N, drop them in the accounts, then tell. */
+/* Delivery keys of rows that are gone (Q4): take up to MAX, drop them in the accounts, then tell.  Each call goes on
+ * where the last one ended, so that those that cannot be dropped now do not keep back the others; fewer than MAX: that
+ * was the last of the round, and the next call begins anew. */
 struct queue_key { unsigned shard; int64_t row; uint8_t key[16]; span address; };
 int queue_keys_take(struct queue *q, size_t max, struct arena *mem, struct queue_key **ret, size_t *n);
 int queue_key_done(struct queue *q, const struct queue_key *k, size_t n);

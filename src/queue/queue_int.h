@@ -100,6 +100,10 @@ struct queue {
 	uint64_t last_lease, n_rcpts, n_leased;
 	struct unsettled *unsettled;
 	usec settle_at; /* wall: when their next commit is tried */
+	struct key_place {
+		unsigned shard;
+		int64_t row;
+	} keys_at; /* behind what queue_keys_take gave last */
 
 	/* What queue_lease told last: somebody will look at the schedule at `told` (0: never). */
 	bool armed;

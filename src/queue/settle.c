@@ -354,15 +354,17 @@ int queue_settle(struct queue *q, const struct queue_lease *l, const struct queu
 /* ------------------------------------------------------------------ keys of rows that are gone
  * (Q4) */
 
-static int read_keys(struct shard *s, size_t max, struct arena *mem, struct queue_key *v, size_t *n)
+/* Up to MAX of S behind AFTER. */
+static int read_keys(struct shard *s, int64_t after, size_t max, struct arena *mem,
+		     struct queue_key *v, size_t *n)
 {
 	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
 	int r = db_read_begin(s->db, &tx);
 	if (r < 0)
 		return r;
-	struct db_stmt *st = db_sql(tx,
-				    "SELECT row, key, address FROM gone_key ORDER BY row LIMIT ?");
-	db_bind(st, "i", (int64_t)(max - *n));
+	struct db_stmt *st = db_sql(
+		tx, "SELECT row, key, address FROM gone_key WHERE row > ? ORDER BY row LIMIT ?");
+	db_bind(st, "ii", after, (int64_t)(max - *n));
 	while ((r = db_step(st)) > 0) {
 		struct queue_key *k = &v[(*n)++];
 		span key = db_col_span(st, 1);
@@ -379,16 +381,24 @@ int queue_keys_take(struct queue *q, size_t max, struct arena *mem, struct queue
 {
 	struct queue_key *v = NULL;
 	size_t got = 0;
-	for (unsigned i = 0; i < q->n_shards && got < max; i++) {
-		struct shard *s = &q->shard[i];
+	pthread_mutex_lock(&q->lock);
+	struct key_place at = q->keys_at;
+	pthread_mutex_unlock(&q->lock);
+	for (; at.shard < q->n_shards && got < max; at = (struct key_place){ at.shard + 1, 0 }) {
+		struct shard *s = &q->shard[at.shard];
 		if (atomic_load(&s->n_keys) <= 0)
 			continue; /* the usual case costs no database */
 		if (!v)
 			v = arena_array(mem, struct queue_key, max);
-		int r = read_keys(s, max, mem, v, &got);
+		int r = read_keys(s, at.row, max, mem, v, &got);
 		if (r < 0)
 			return r;
 	}
+	/* What could not be dropped must not stand before the rest again. */
+	pthread_mutex_lock(&q->lock);
+	q->keys_at = got == max ? (struct key_place){ v[got - 1].shard, v[got - 1].row }
+				: (struct key_place){ 0 };
+	pthread_mutex_unlock(&q->lock);
 	*ret = v;
 	*n = got;
 	return 0;

@@ -357,6 +357,28 @@ static void test_expanded(void **state)
 	assert_int_equal(queue_rcpts(), 0);
 }
 
+/* What an administrator gives back: of an alias that was passed on no report says that it failed. */
+static void test_expanded_given_back(void **state)
+{
+	size_t n;
+	span m;
+
+	alias("two@here.test", "out@else.test", "away@else.test", NULL);
+	send_asking("two@here.test", RCPT_NOTIFY_SUCCESS | RCPT_NOTIFY_FAILURE);
+	assert_int_equal(mail_give_back(&w.env, &(struct queue_filter){ .any = true }, &n), 0);
+	assert_int_equal(n, 3);
+	deliver_all();
+	assert_int_equal(queue_rcpts(), 0);
+	assert_int_equal(inbox_count("alice@here.test"), 2);
+	for (size_t i = 1; i <= 2; i++) {
+		m = inbox_get("alice@here.test", i);
+		if (has(m, "; two@here.test\r\nAction: expanded\r\n"))
+			assert_false(has(m, "Action: failed"));
+		else
+			assert_false(has(m, "; two@here.test\r\n"));
+	}
+}
+
 /* An account that has become an alias while the message waited: the same rules. */
 static void test_expanded_late(void **state)
 {
@@ -476,6 +498,7 @@ int main(void)
 		T(test_relayed),
 		T(test_expanded),
 		T(test_expanded_late),
+		T(test_expanded_given_back),
 		T(test_delayed),
 		T(test_delay_unasked),
 		T(test_ret),

@@ -352,6 +352,34 @@ static void keys_stay_listed_until_done(void **state)
 	assert_int_equal(n, 0);
 }
 
+/* Keys that cannot be dropped now do not stand before the others again and again. */
+static void keys_in_turn(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_rcpt_in r = to("a@here.test", "local");
+	struct queue_lease l;
+	struct queue_key *k;
+	size_t n, seen = 0;
+	int64_t last = 0;
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(accept_body(f, SPAN("m"), &r, 1, NULL), 0);
+	while (lease(f, &l))
+		assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
+	do {
+		assert_int_equal(queue_keys_take(f->q, 2, &f->mem, &k, &n), 0);
+		for (size_t i = 0; i < n; i++) {
+			int64_t name = k[i].row * 64 + k[i].shard;
+			assert_int_not_equal(name, last);
+			last = name;
+		}
+		seen += n;
+	} while (n == 2);
+	assert_int_equal(seen, 5);
+	assert_int_equal(queue_keys_take(f->q, 10, &f->mem, &k, &n), 0); /* and once more */
+	assert_int_equal(n, 5);
+	assert_int_equal(queue_key_done(f->q, k, n), 0);
+}
+
 static void dsn_in_the_same_commit(void **state)
 {
 	struct fixture *f = *state;
@@ -764,6 +792,7 @@ int main(void)
 		T(bodies),
 		T(keys_stay_listed_until_done),
 		T(dsn_in_the_same_commit),
+		T(keys_in_turn),
 		T(once_means_once),
 		T(filters_retry_drop),
 		T(shards_are_the_disks),
