@@ -34,7 +34,7 @@ bool queue_filter_for(struct queue_filter *f, enum queue_change c)
 	return f->state != QUEUE_DELIVERING;
 }
 
-static int next_page(struct page *p, const struct filter *f, int64_t *last)
+static int next_page(struct page *p, const struct filter *f, int64_t *last, int64_t end)
 {
 	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
 	p->n = 0;
@@ -43,9 +43,9 @@ static int next_page(struct page *p, const struct filter *f, int64_t *last)
 		return r;
 	struct db_stmt *s = db_sql(
 		tx, "SELECT r.row, r.message FROM recipient r JOIN message m ON m.row = r.message"
-		    " WHERE r.row > ?9 AND r.state = 0 AND " MATCH_MESSAGE " AND " MATCH_RCPT
-		    " ORDER BY r.row LIMIT 1000");
-	db_bind(s, FILTER_TYPES "i", FILTER_VALUES(f), *last);
+		    " WHERE r.row > ?9 AND r.row <= ?10 AND r.state = 0 AND " MATCH_MESSAGE
+		    " AND " MATCH_RCPT " ORDER BY r.row LIMIT 1000");
+	db_bind(s, FILTER_TYPES "ii", FILTER_VALUES(f), *last, end);
 	while ((r = db_step(s)) > 0 && p->n < PAGE) {
 		p->v[p->n++] = (struct match){ .row = db_col_i64(s, 0),
 					       .message = db_col_i64(s, 1) };
@@ -67,7 +67,9 @@ static int each_page(struct page *p, const struct queue_filter *f,
 	for (unsigned i = 0; r >= 0 && i < p->q->n_shards; i++) {
 		int64_t last = 0;
 		p->s = &p->q->shard[i];
-		while ((r = next_page(p, &filter, &last)) >= 0 && p->n > 0) {
+		/* Not what comes meanwhile, such as the reports of what ACT gives back. */
+		int64_t end = atomic_load(&p->s->last_rcpt);
+		while ((r = next_page(p, &filter, &last, end)) >= 0 && p->n > 0) {
 			r = act(p, arg);
 			if (r < 0)
 				break;
