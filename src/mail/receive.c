@@ -237,7 +237,8 @@ static int assemble_memory(struct receive *r, span first, struct buf *b)
 	return buf_put_span(b, buf_span(&r->t->body));
 }
 
-static int store_direct(struct receive *r, const struct mail_route *to)
+/* *RET_TRIED: the mailbox was asked; after a failed sync nobody knows whether it has the message. */
+static int store_direct(struct receive *r, const struct mail_route *to, bool *ret_tried)
 {
 	_cleanup_(account_putp) struct account *a = NULL;
 	_cleanup_(buf_donep) struct buf first = BUF_INIT(2048), whole = BUF_INIT(0);
@@ -267,6 +268,7 @@ static int store_direct(struct receive *r, const struct mail_route *to)
 		m.size = whole.n;
 	}
 	m.opaque |= poison_enter(r->env->poison, POISON_STORE, buf_span(&r->t->body), &slot);
+	*ret_tried = true;
 	e = store_append(a, SPAN("INBOX"), true, &m, &uid, &validity);
 	poison_leave(r->env->poison, slot);
 	if (e < 0)
@@ -343,14 +345,18 @@ static bool is_direct(const struct receive *r)
 
 /* Straight into the mailbox where that is the whole effect; a mailbox that cannot take it now is
  * the queue's business, except where the account itself is the reason: a full one, or one whose
- * files have vanished, for which nothing may be promised. */
+ * files have vanished, for which nothing may be promised; and except where the message may be in it
+ * all the same: the queue would make a second copy of one that was answered. */
 static int commit(struct receive *r)
 {
+	bool tried = false;
 	int e;
 
 	if (is_direct(r)) {
-		e = store_direct(r, r->finals[0].route);
+		e = store_direct(r, r->finals[0].route, &tried);
 		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL || e == ERR_NOENT)
+			return e;
+		if (tried && (e == ERR_SYNC || e == ERR_IO))
 			return e;
 		event_str(event_note(&r->t->events, "store.deferred"), "why", err_text(e),
 			  &r->t->mem);

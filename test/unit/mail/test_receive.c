@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -163,7 +165,8 @@ static span large(size_t size)
 
 static void test_large(void **state)
 {
-	static const size_t sizes[] = { 4095, 4096, 4097, 9000, 127000, 131072, 131073, 262144, 262145, 900000 };
+	static const size_t sizes[] = { 4095,	4096,	4097,	9000,	127000,
+					131072, 131073, 262144, 262145, 900000 };
 	struct send s = { .from = "x@else.test", .rcpt = { "alice@here.test" } };
 	struct send two = { .from = "x@else.test", .rcpt = { "alice@here.test", "bob@here.test" } };
 
@@ -246,6 +249,28 @@ static void test_mailbox_sick(void **state)
 	assert_int_equal(queue_rcpts(), 1); /* still there */
 }
 
+/* After a failed sync nobody knows whether the mailbox has the message: 250 with a second copy in the
+ * queue would be two.  The next one is the queue's again, while the mailbox is shut. */
+static void test_failed_sync(void **state)
+{
+	struct rlimit old, low;
+	const char *v;
+	int n = 0;
+
+	getrlimit(RLIMIT_FSIZE, &old);
+	low = old;
+	low.rlim_cur = 300000;
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &low);
+	do
+		v = send_one("x@else.test", "alice@here.test", hello);
+	while (v[0] == '2' && queue_rcpts() == 0 && ++n < 1000);
+	setrlimit(RLIMIT_FSIZE, &old);
+	assert_true(n > 1);
+	assert_verdict(v, "451 4.3.0");
+	assert_int_equal(queue_rcpts(), 0);
+}
+
 static void test_smtputf8(void **state)
 {
 	struct send s = { .from = "x@else.test",
@@ -294,6 +319,7 @@ int main(void)
 					    T(test_hops),	   T(test_delivered_before),
 					    T(test_large),	   T(test_vanished),
 					    T(test_quota),	   T(test_mailbox_sick),
-					    T(test_smtputf8),	   T(test_many_found) };
+					    T(test_failed_sync),   T(test_smtputf8),
+					    T(test_many_found) };
 	return cmocka_run_group_tests_name("mail: receiving", tests, NULL, NULL);
 }
