@@ -53,3 +53,8 @@ void tls_client_free(struct tls_client *c)
 	SSL_CTX_free(c->ctx);
 	free(c);
 }
+
+void tls_client_trust(struct tls_client *c, void *ssl_ctx)
+{
+	SSL_CTX_set1_cert_store(ssl_ctx, SSL_CTX_get_cert_store(c->ctx));
+}

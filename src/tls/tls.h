@@ -28,6 +28,8 @@ struct tls_client;
 /* CA_PEM: trust anchors as bytes (read before the sandbox); may be empty (then nothing verifies). */
 int tls_client_new(span ca_pem, struct tls_client **ret, struct err_info *info);
 void tls_client_free(struct tls_client *c);
+/* Gives C's trust anchors to the SSL_CTX of another library that speaks TLS by OpenSSL (http/). */
+void tls_client_trust(struct tls_client *c, void *ssl_ctx);
 
 /* --- connections over a non-blocking socket --- */
 struct tls_conn;
