@@ -590,7 +590,7 @@ void http_client_free(struct http_client *c)
 	if (!c)
 		return;
 	while (c->first)
-		request_free(c->first);
+		finish(c->first, CURLE_OPERATION_TIMEDOUT);
 	curl_multi_cleanup(c->multi);
 	loop_timer_stop(&c->timer);
 	free(c);

@@ -16,7 +16,7 @@ struct http_client;
  * configured anchors, and puts them in (tls_client_trust() of tls/tls.h). */
 struct http_client *http_client_new(struct loop *l, void (*trust)(void *arg, void *ssl_ctx),
 				    void *trust_arg);
-/* Requests under way are dropped without an answer.  NULL is fine. */
+/* Requests under way are answered (TIMEOUT) first.  NULL is fine. */
 void http_client_free(struct http_client *c);
 size_t http_client_active(const struct http_client *c);
 

@@ -74,6 +74,9 @@ static void core_message(void *arg, struct channel *ch, struct channel_msg *m)
 	case DNS_FLUSH:
 		resolver_flush(o->resolver);
 		break;
+	case HTTP_ASK:
+		out_http_ask(o, m);
+		break;
 	case RELAY_OPEN:
 		out_conn_open(o, m->id, m->payload);
 		break;
@@ -251,6 +254,7 @@ static int start(struct out *o, int control)
 		return err;
 	if (!o->tls && (err = make_tls(o)) < 0) /* without anchors: nothing verifies */
 		return err;
+	out_http_start(o);
 	if ((err = make_resolver(o)) < 0)
 		return err;
 	user = span_dup(o->conf->user_out);
@@ -262,7 +266,8 @@ static int start(struct out *o, int control)
 static void out_done(struct out *o)
 {
 	out_conn_drop_all(o);
-	resolver_free(o->resolver);
+	resolver_free(o->resolver); /* answers what waits for a name */
+	http_client_free(o->http);
 	channel_close(o->core);
 	channel_close(o->control);
 	tls_client_free(o->tls);
@@ -282,6 +287,8 @@ int role_out(int control, bool single)
 
 	if (err < 0)
 		log_event(LOG_ERROR, "out.tls", F_STR("why", info.text));
+	if (err == 0 && (err = http_init(&info)) < 0)
+		log_event(LOG_ERROR, "out.http", F_STR("why", info.text));
 	o.loop = loop_new();
 	o.conns = idmap_new();
 	loop_timer_init(&o.drain, o.loop, drained, &o);
