@@ -27,6 +27,22 @@ struct conf_listener {
 struct conf_cert {
 	span chain_file, key_file;
 };
+#define CONF_MAX_RELAY_HOSTS 64
+enum conf_relay_tls {
+	CONF_RELAY_TLS_NONE,
+	CONF_RELAY_TLS_MAY,
+	CONF_RELAY_TLS_MUST,
+	CONF_RELAY_TLS_VERIFY,
+	CONF_RELAY_TLS_IMPLICIT
+};
+struct conf_relay_host {
+	span name, host;
+	uint32_t port;
+	int tls; /* enum conf_relay_tls */
+	bool lmtp;
+	span user, password_file;
+	span password; /* core only: conf_set_relay_password() */
+};
 
 struct conf {
 	span hostname; /* server.hostname */
@@ -48,6 +64,8 @@ struct conf {
 	span relay_source; /* source address of outgoing connections, or empty */
 	bool relay_ipv6;
 	uint32_t relay_per_destination;
+	struct conf_relay_host *relay_hosts; /* of "via:NAME" */
+	size_t n_relay_hosts;
 	usec retry_first, retry_max, retry_lifetime, warn_after; /* warn_after 0: never */
 	uint32_t retry_factor, retry_jitter; /* percent */
 	/* queue, store */
@@ -75,6 +93,13 @@ struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf *c); /* NULL is fine */
 DEFINE_CLEANUP(struct conf, conf_unref)
 
+/* Could relay.hosts have one of this name? */
+bool conf_relay_name_ok(span name);
+/* The smart host called NAME, or NULL. */
+const struct conf_relay_host *conf_relay_host(const struct conf *c, span name);
+/* Before C is shared: the content of NAME's password_file, up to its first line end.  No text form of C shows it. */
+void conf_set_relay_password(struct conf *c, span name, span password);
+
 /* The effective configuration as YAML, defaults included, one section per prefix. */
 int conf_show(const struct conf *c, struct buf *b);
 /* The same as one JSON object by dotted names, and LF: numbers, truth values and lists as such,
@@ -94,7 +119,7 @@ enum conf_type {
 	CONF_DURATION,
 	CONF_ADDRESSES,
 	CONF_CHOICE,
-	CONF_CERTS
+	CONF_ROWS /* a list of maps */
 };
 enum conf_reload { CONF_RELOAD, CONF_RESTART };
 struct conf_option {
@@ -105,7 +130,14 @@ struct conf_option {
 	const char *choices;  /* "owned|any" */
 	enum conf_reload reload;
 	const char *help; /* one or two sentences */
-	size_t offset;	  /* into struct conf */
+	size_t offset;	  /* into struct conf; of a column, into its row */
+	const struct conf_table *table; /* ROWS */
+};
+/* The maps of a list.  Keys without a fallback must be given. */
+struct conf_table {
+	const struct conf_option *columns;
+	size_t n_columns, row_size, max;
+	size_t count_offset; /* into struct conf; at the option's own offset is the pointer to the rows */
 };
 extern const struct conf_option conf_options[];
 extern const size_t conf_n_options;

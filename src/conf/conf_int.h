@@ -8,11 +8,14 @@ struct conf_place {
 	const char *file;
 	size_t line, column; /* from 1 */
 };
-/* Sets option O in C from TEXT (of a scalar).  On failure INFO says what was expected. */
-int conf_value_set(struct conf *c, const struct conf_option *o, span text,
+/* Sets option O of C from TEXT (of a scalar).  IN is C, or the row of which O is a column.  On failure INFO says what
+ * was expected. */
+int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span text,
 		   const struct conf_place *at, struct err_info *info);
-/* Text form of O's value in C, as it would stand in a file (scalars only). */
-int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf *b);
+/* Text form of O's value, as it would stand in a file.  IN is the snapshot, or the row of which O is a column. */
+int conf_value_put(const void *in, const struct conf_option *o, struct buf *b);
+/* The rows of an option of that type in C. */
+const void *conf_rows(const struct conf *c, const struct conf_option *o, size_t *ret_n);
 int conf_fail(struct err_info *info, const struct conf_place *at, const char *fmt, ...)
 	_printf_(3, 4);
 const struct conf_option *conf_option_find(span dotted);

@@ -11,7 +11,8 @@
 #include "format/address.h"
 #include "sys/file.h"
 
-#define MAX_DEPTH 16
+#define MAX_DEPTH   16
+#define MAX_COLUMNS 16
 
 struct reader {
 	yaml_document_t doc;
@@ -50,36 +51,95 @@ static int bad_type(struct reader *r, const struct conf_option *o, const yaml_no
 	return conf_fail(r->info, &at, "%s: expected %s", o->name, expected);
 }
 
-static int read_cert(struct reader *r, const struct conf_option *o, const yaml_node_t *n,
-		     struct conf_cert *ret)
+/* The scalar N as column COLUMN of ROW. */
+static int read_column(struct reader *r, const struct conf_option *o,
+		       const struct conf_option *column, void *row, const yaml_node_t *n)
 {
+	struct conf_place at = place_of(r, n);
+	struct conf_option named = *column;
+	char name[100];
+
+	if (n->type != YAML_SCALAR_NODE)
+		return bad_type(r, o, n);
+	snprintf(name, sizeof name, "%s: %s", o->name, column->name);
+	named.name = name;
+	return conf_value_set(r->conf, row, &named, scalar(n), &at, r->info);
+}
+
+/* Columns that the map N did not name. */
+static int default_columns(struct reader *r, const struct conf_option *o, const bool *given,
+			   void *row, const yaml_node_t *n)
+{
+	struct conf_place at = place_of(r, n);
+
+	for (size_t i = 0; i < o->table->n_columns; i++) {
+		const struct conf_option *column = &o->table->columns[i];
+		int e;
+
+		if (given[i])
+			continue;
+		if (!column->fallback)
+			return conf_fail(r->info, &at, "%s: %s is missing", o->name, column->name);
+		e = conf_value_set(r->conf, row, column, span_str(column->fallback), &at, r->info);
+		if (e < 0)
+			return e;
+	}
+	return 0;
+}
+
+static int read_row(struct reader *r, const struct conf_option *o, const yaml_node_t *n, void *row)
+{
+	const struct conf_table *t = o->table;
+	bool given[MAX_COLUMNS] = { false };
+
 	if (n->type != YAML_MAPPING_NODE)
 		return bad_type(r, o, n);
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
 	     p++) {
 		yaml_node_t *key = yaml_document_get_node(&r->doc, p->key);
-		yaml_node_t *value = yaml_document_get_node(&r->doc, p->value);
 		struct conf_place at = place_of(r, key);
-		span *to;
+		size_t i = 0;
+		int e;
 
-		if (key->type != YAML_SCALAR_NODE || value->type != YAML_SCALAR_NODE ||
-		    !conf_text_ok(scalar(value)))
-			return bad_type(r, o, value);
-		if (span_eq_str(scalar(key), "chain"))
-			to = &ret->chain_file;
-		else if (span_eq_str(scalar(key), "key"))
-			to = &ret->key_file;
-		else
-			return conf_fail(r->info, &at,
-					 "%s: unknown key; a certificate has chain and key",
-					 o->name);
-		if (to->n)
-			return conf_fail(r->info, &at, "%s: %.*s is given twice", o->name,
-					 SPAN_FMT(scalar(key)));
-		*to = arena_span(&r->conf->mem, scalar(value));
+		if (key->type != YAML_SCALAR_NODE)
+			return bad_type(r, o, key);
+		while (i < t->n_columns && !span_eq_str(scalar(key), t->columns[i].name))
+			i++;
+		if (i == t->n_columns)
+			return bad_type(r, o, key);
+		if (given[i])
+			return conf_fail(r->info, &at, "%s: %s is given twice", o->name,
+					 t->columns[i].name);
+		given[i] = true;
+		e = read_column(r, o, &t->columns[i], row,
+				yaml_document_get_node(&r->doc, p->value));
+		if (e < 0)
+			return e;
 	}
-	if (!ret->chain_file.n || !ret->key_file.n)
+	return default_columns(r, o, given, row, n);
+}
+
+static int read_rows(struct reader *r, const struct conf_option *o, const yaml_node_t *n)
+{
+	size_t count = (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
+	size_t *n_rows = (size_t *)(void *)((char *)r->conf + o->table->count_offset);
+	char *rows;
+
+	assert(o->table->n_columns <= MAX_COLUMNS);
+	if (count > o->table->max)
 		return bad_type(r, o, n);
+	rows = arena_alloc(&r->conf->mem, (count + 1) * o->table->row_size);
+	memset(rows, 0, (count + 1) * o->table->row_size);
+	*(void **)(void *)((char *)r->conf + o->offset) = rows;
+	for (size_t i = 0; i < count; i++, rows += o->table->row_size) {
+		int e = read_row(
+			r, o, yaml_document_get_node(&r->doc, n->data.sequence.items.start[i]),
+			rows);
+
+		if (e < 0)
+			return e;
+		(*n_rows)++;
+	}
 	return 0;
 }
 
@@ -88,20 +148,8 @@ static int read_list(struct reader *r, const struct conf_option *o, const yaml_n
 	yaml_node_item_t *i = n->data.sequence.items.start, *end = n->data.sequence.items.top;
 	int ret;
 
-	if (o->type == CONF_CERTS) {
-		if (end - i > CONF_MAX_CERTS)
-			return bad_type(r, o, n);
-		r->conf->certs = arena_array(&r->conf->mem, struct conf_cert,
-					     (size_t)(end - i) + 1);
-		for (; i < end; i++) {
-			ret = read_cert(r, o, yaml_document_get_node(&r->doc, *i),
-					&r->conf->certs[r->conf->n_certs]);
-			if (ret < 0)
-				return ret;
-			r->conf->n_certs++;
-		}
-		return 0;
-	}
+	if (o->type == CONF_ROWS)
+		return read_rows(r, o, n);
 	if (o->type != CONF_ADDRESSES)
 		return bad_type(r, o, n);
 	for (; i < end; i++) {
@@ -110,7 +158,7 @@ static int read_list(struct reader *r, const struct conf_option *o, const yaml_n
 
 		if (item->type != YAML_SCALAR_NODE)
 			return bad_type(r, o, item);
-		ret = conf_value_set(r->conf, o, scalar(item), &at, r->info);
+		ret = conf_value_set(r->conf, r->conf, o, scalar(item), &at, r->info);
 		if (ret < 0)
 			return ret;
 	}
@@ -128,9 +176,9 @@ static int read_option(struct reader *r, const struct conf_option *o, const yaml
 	*seen = at;
 	if (n->type == YAML_SEQUENCE_NODE)
 		return read_list(r, o, n);
-	if (n->type != YAML_SCALAR_NODE || o->type == CONF_CERTS)
+	if (n->type != YAML_SCALAR_NODE || o->type == CONF_ROWS)
 		return bad_type(r, o, n);
-	return conf_value_set(r->conf, o, scalar(n), &at, r->info);
+	return conf_value_set(r->conf, r->conf, o, scalar(n), &at, r->info);
 }
 
 /* Is PREFIX the beginning of some option's name ("listen.")? */
@@ -192,9 +240,9 @@ static int set_defaults(struct reader *r)
 	for (size_t i = 0; i < conf_n_options; i++) {
 		const struct conf_option *o = &conf_options[i];
 
-		if (r->at[i].line || o->type == CONF_CERTS)
+		if (r->at[i].line || o->type == CONF_ROWS)
 			continue;
-		ret = conf_value_set(r->conf, o, span_str(o->fallback), &at, r->info);
+		ret = conf_value_set(r->conf, r->conf, o, span_str(o->fallback), &at, r->info);
 		if (ret < 0)
 			return ret;
 	}
@@ -230,6 +278,24 @@ static bool server_ok(span s)
 			sock_parse_ip(span_sub(s, 0, at), 0, &unused) == 0);
 }
 
+/* A host of relay.hosts: NULL, or what it should be. */
+static const char *relay_host_fault(const struct conf *c, const struct conf_relay_host *h)
+{
+	struct sockaddr_any unused;
+
+	if (!conf_relay_name_ok(h->name))
+		return "names of letters, digits, \"-\", \"_\" and \".\", at most 64";
+	if (conf_relay_host(c, h->name) != h)
+		return "each name once";
+	if (!domain_valid(h->host, true) && sock_parse_ip(h->host, 0, &unused) < 0)
+		return "a host name or an IP address as host";
+	if (!h->user.n != !h->password_file.n)
+		return "user and password_file together";
+	if (h->password_file.n && h->password_file.p[0] != '/')
+		return "an absolute path as password_file";
+	return NULL;
+}
+
 /* What one value alone, or its type, cannot tell. */
 static int check_whole(struct reader *r)
 {
@@ -243,6 +309,12 @@ static int check_whole(struct reader *r)
 		return bad_value(r, "server.data", "an absolute path");
 	if (c->relay_source.n && sock_parse_ip(c->relay_source, 0, &unused) < 0)
 		return bad_value(r, "relay.source", "an IP address of this host, or nothing");
+	for (size_t i = 0; i < c->n_relay_hosts; i++) {
+		const char *fault = relay_host_fault(c, &c->relay_hosts[i]);
+
+		if (fault)
+			return bad_value(r, "relay.hosts", fault);
+	}
 	if (!server_ok(c->dns_forward))
 		return bad_value(r, "dns.forward", "ADDRESS@PORT, or nothing");
 	if (!server_ok(c->dns_stub))
@@ -375,6 +447,32 @@ int conf_load(const char *path, struct conf **ret, struct buf *ret_text, struct 
 	return conf_parse(buf_span(ret_text), path, ret, info);
 }
 
+bool conf_relay_name_ok(span name)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789-_.";
+
+	for (size_t i = 0; i < name.n; i++)
+		if (!memchr(allowed, name.p[i], sizeof allowed - 1))
+			return false;
+	return name.n > 0 && name.n <= 64;
+}
+
+const struct conf_relay_host *conf_relay_host(const struct conf *c, span name)
+{
+	for (size_t i = 0; i < c->n_relay_hosts; i++)
+		if (span_eq(c->relay_hosts[i].name, name))
+			return &c->relay_hosts[i];
+	return NULL;
+}
+
+void conf_set_relay_password(struct conf *c, span name, span password)
+{
+	for (size_t i = 0; i < c->n_relay_hosts; i++)
+		if (span_eq(c->relay_hosts[i].name, name))
+			c->relay_hosts[i].password = arena_span(&c->mem, password);
+}
+
 struct conf *conf_ref(struct conf *c)
 {
 	__atomic_add_fetch(&c->refs, 1, __ATOMIC_RELAXED);
@@ -385,6 +483,8 @@ void conf_unref(struct conf *c)
 {
 	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
+	for (size_t i = 0; i < c->n_relay_hosts; i++)
+		explicit_bzero((char *)c->relay_hosts[i].password.p, c->relay_hosts[i].password.n);
 	arena_done(&c->mem);
 	free(c);
 }

@@ -11,6 +11,29 @@
 #define DAY	  86400ull
 #define AT(field) offsetof(struct conf, field)
 
+#define COLUMN(row, field) offsetof(struct row, field)
+#define TABLE(columns, row, count, max) \
+	{ columns, ARRAY_LEN(columns), sizeof(struct row), max, AT(count) }
+
+static const struct conf_option cert_columns[] = {
+	{ .name = "chain", .type = CONF_TEXT, .offset = COLUMN(conf_cert, chain_file) },
+	{ .name = "key", .type = CONF_TEXT, .offset = COLUMN(conf_cert, key_file) },
+};
+static const struct conf_table certs = TABLE(cert_columns, conf_cert, n_certs, CONF_MAX_CERTS);
+
+static const struct conf_option relay_host_columns[] = {
+	{ .name = "name", .type = CONF_TEXT, .offset = COLUMN(conf_relay_host, name) },
+	{ .name = "host", .type = CONF_TEXT, .offset = COLUMN(conf_relay_host, host) },
+	{ "port", CONF_COUNT, "25", 1, 65535, .offset = COLUMN(conf_relay_host, port) },
+	{ "tls", CONF_CHOICE, "verify", .choices = "none|may|must|verify|implicit",
+	  .offset = COLUMN(conf_relay_host, tls) },
+	{ "lmtp", CONF_BOOL, "no", .offset = COLUMN(conf_relay_host, lmtp) },
+	{ "user", CONF_TEXT, "", .offset = COLUMN(conf_relay_host, user) },
+	{ "password_file", CONF_TEXT, "", .offset = COLUMN(conf_relay_host, password_file) },
+};
+static const struct conf_table relay_hosts =
+	TABLE(relay_host_columns, conf_relay_host, n_relay_hosts, CONF_MAX_RELAY_HOSTS);
+
 const struct conf_option conf_options[] = {
 	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
 	  "The fully qualified name this server greets with. Must be set.", AT(hostname) },
@@ -45,12 +68,12 @@ const struct conf_option conf_options[] = {
 	{ "listen.pop3s", CONF_ADDRESSES, "[::]:995", 0, 0, NULL, CONF_RESTART,
 	  "POP3 with TLS from the first byte.", AT(listeners[6]) },
 
-	{ "tls.certificates", CONF_CERTS, "", 0, 0, NULL, CONF_RELOAD,
+	{ "tls.certificates", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Certificates: a list of {chain: FILE, key: FILE} in PEM form; the first is the default, "
 	  "the "
 	  "others are chosen by SNI. Without any, setup's self-signed one in the data directory "
 	  "serves.",
-	  AT(certs) },
+	  AT(certs), &certs },
 	{ "tls.ca", CONF_TEXT, "/etc/ssl/certs/ca-certificates.crt", 0, 0, NULL, CONF_RESTART,
 	  "Trust anchors (PEM) against which the certificates of other servers are checked.",
 	  AT(ca_file) },
@@ -93,6 +116,14 @@ const struct conf_option conf_options[] = {
 	  "Whether other servers are also reached over IPv6.", AT(relay_ipv6) },
 	{ "relay.per_destination", CONF_COUNT, "20", 1, 1000, NULL, CONF_RELOAD,
 	  "Connections to one destination at the same time.", AT(relay_per_destination) },
+
+	{ "relay.hosts", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Named hosts for the route via:NAME: a list of {name: NAME, host: HOST, port: 25, tls: "
+	  "verify, lmtp: no, user: USER, password_file: FILE}; name and host must be given. tls is "
+	  "none, may (if offered), must (any certificate), verify (a certificate for HOST), or "
+	  "implicit (the same, from the first byte). With lmtp the host is spoken to in LMTP. With "
+	  "user the first line of password_file proves who we are; it is read at start and reload.",
+	  AT(relay_hosts), &relay_hosts },
 
 	{ "queue.shards", CONF_COUNT, "4", 1, 64, NULL, CONF_RESTART,
 	  "Databases the queue is spread over. Fixed once the queue exists.", AT(queue_shards) },

@@ -55,28 +55,36 @@ int conf_show(const struct conf *c, struct buf *b)
 	return b->failed ? ERR_TOOBIG : 0;
 }
 
-static json_t *certs_json(const struct conf *c)
+static json_t *value_json(const void *in, const struct conf_option *o);
+
+static json_t *rows_json(const struct conf *c, const struct conf_option *o)
 {
 	json_t *list = json_array();
+	size_t n;
+	const char *row = conf_rows(c, o, &n);
 
-	for (size_t i = 0; i < c->n_certs; i++)
-		json_array_append_new(list, json_pack("{s:o,s:o}", "chain",
-						      json_span(c->certs[i].chain_file), "key",
-						      json_span(c->certs[i].key_file)));
+	for (size_t i = 0; i < n; i++, row += o->table->row_size) {
+		json_t *map = json_object();
+
+		for (size_t k = 0; k < o->table->n_columns; k++)
+			json_object_set_new(map, o->table->columns[k].name,
+					    value_json(row, &o->table->columns[k]));
+		json_array_append_new(list, map);
+	}
 	return list;
 }
 
 /* Numbers and truth values as such; sizes, times and choices as they would be written. */
-static json_t *value_json(const struct conf *c, const struct conf_option *o)
+static json_t *value_json(const void *in, const struct conf_option *o)
 {
-	const void *field = (const char *)c + o->offset;
+	const void *field = (const char *)in + o->offset;
 	_cleanup_(buf_donep) struct buf text = BUF_INIT(1024);
 	const struct conf_listener *l;
 	json_t *list;
 
 	switch (o->type) {
-	case CONF_CERTS:
-		return certs_json(c);
+	case CONF_ROWS:
+		return rows_json(in, o);
 	case CONF_ADDRESSES:
 		l = field;
 		list = json_array();
@@ -94,7 +102,7 @@ static json_t *value_json(const struct conf *c, const struct conf_option *o)
 	case CONF_CHOICE:
 		break;
 	}
-	conf_value_put(c, o, &text);
+	conf_value_put(in, o, &text);
 	return json_span(buf_span(&text));
 }
 

@@ -5,8 +5,8 @@
 
 #include "base/log.h"
 
-#define FIELD(c, o, type)	((type *)(void *)((char *)(c) + (o)->offset))
-#define FIELD_CONST(c, o, type) ((const type *)(const void *)((const char *)(c) + (o)->offset))
+#define FIELD(in, o, type)	 ((type *)(void *)((char *)(in) + (o)->offset))
+#define FIELD_CONST(in, o, type) ((const type *)(const void *)((const char *)(in) + (o)->offset))
 
 int conf_fail(struct err_info *info, const struct conf_place *at, const char *fmt, ...)
 {
@@ -53,6 +53,26 @@ static void duration_text(usec d, char *ret, size_t size)
 		snprintf(ret, size, "0s");
 }
 
+/* "a list of {name, host, port}". */
+static void rows_expected(const struct conf_table *t, char *ret, size_t size)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(size);
+
+	buf_put_str(&b, "a list of maps {");
+	for (size_t i = 0; i < t->n_columns; i++)
+		buf_printf(&b, "%s%s", i ? ", " : "", t->columns[i].name);
+	buf_put_char(&b, '}');
+	snprintf(ret, size, "%s", buf_cstr(&b));
+}
+
+const void *conf_rows(const struct conf *c, const struct conf_option *o, size_t *ret_n)
+{
+	const char *in = (const char *)c;
+
+	*ret_n = *(const size_t *)(const void *)(in + o->table->count_offset);
+	return *(void *const *)(const void *)(in + o->offset);
+}
+
 void conf_expected(const struct conf_option *o, char *ret, size_t size)
 {
 	char lo[32], hi[32];
@@ -84,8 +104,8 @@ void conf_expected(const struct conf_option *o, char *ret, size_t size)
 	case CONF_CHOICE:
 		snprintf(ret, size, "one of %s", o->choices);
 		break;
-	case CONF_CERTS:
-		snprintf(ret, size, "a list of {chain: FILE, key: FILE}");
+	case CONF_ROWS:
+		rows_expected(o->table, ret, size);
 		break;
 	}
 }
@@ -160,7 +180,7 @@ static bool address_add(struct conf *c, struct conf_listener *l, span text)
 	return true;
 }
 
-int conf_value_set(struct conf *c, const struct conf_option *o, span text,
+int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span text,
 		   const struct conf_place *at, struct err_info *info)
 {
 	char expected[160];
@@ -172,43 +192,43 @@ int conf_value_set(struct conf *c, const struct conf_option *o, span text,
 	case CONF_TEXT:
 		if (!conf_text_ok(text))
 			break;
-		*FIELD(c, o, span) = arena_span(&c->mem, text);
+		*FIELD(in, o, span) = arena_span(&c->mem, text);
 		return 0;
 	case CONF_BOOL:
 		if (span_eq_str(text, "yes") || span_eq_str(text, "true"))
-			*FIELD(c, o, bool) = true;
+			*FIELD(in, o, bool) = true;
 		else if (span_eq_str(text, "no") || span_eq_str(text, "false"))
-			*FIELD(c, o, bool) = false;
+			*FIELD(in, o, bool) = false;
 		else
 			break;
 		return 0;
 	case CONF_COUNT:
 		if (!span_u64(text, o->max, &v) || v < o->min)
 			break;
-		*FIELD(c, o, uint32_t) = (uint32_t)v;
+		*FIELD(in, o, uint32_t) = (uint32_t)v;
 		return 0;
 	case CONF_SIZE:
 		if (!size_parse(text, &v) || v < o->min || v > o->max)
 			break;
-		*FIELD(c, o, uint64_t) = v;
+		*FIELD(in, o, uint64_t) = v;
 		return 0;
 	case CONF_DURATION:
 		if (clock_parse_duration(text, &d) < 0 || d < (usec)o->min * USEC_SEC ||
 		    d > (usec)o->max * USEC_SEC)
 			break;
-		*FIELD(c, o, usec) = d;
+		*FIELD(in, o, usec) = d;
 		return 0;
 	case CONF_CHOICE:
 		i = choice_index(o->choices, text);
 		if (i < 0)
 			break;
-		*FIELD(c, o, int) = i;
+		*FIELD(in, o, int) = i;
 		return 0;
 	case CONF_ADDRESSES:
-		if (!conf_text_ok(text) || !address_add(c, FIELD(c, o, struct conf_listener), text))
+		if (!conf_text_ok(text) || !address_add(c, FIELD(in, o, struct conf_listener), text))
 			break;
 		return 0;
-	case CONF_CERTS:
+	case CONF_ROWS:
 		break;
 	}
 	conf_expected(o, expected, sizeof expected);
@@ -227,7 +247,24 @@ static int quoted_put(struct buf *b, span s)
 	return buf_put_char(b, '"');
 }
 
-int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf *b)
+static int rows_put(const struct conf *c, const struct conf_option *o, struct buf *b)
+{
+	size_t n;
+	const char *row = conf_rows(c, o, &n);
+
+	buf_put_char(b, '[');
+	for (size_t i = 0; i < n; i++, row += o->table->row_size) {
+		buf_put_str(b, i ? ", " : "");
+		for (size_t k = 0; k < o->table->n_columns; k++) {
+			buf_printf(b, "%s%s: ", k ? ", " : "{", o->table->columns[k].name);
+			conf_value_put(row, &o->table->columns[k], b);
+		}
+		buf_put_char(b, '}');
+	}
+	return buf_put_char(b, ']');
+}
+
+int conf_value_put(const void *in, const struct conf_option *o, struct buf *b)
 {
 	char text[64];
 	span choice;
@@ -235,24 +272,24 @@ int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf
 
 	switch (o->type) {
 	case CONF_TEXT:
-		return quoted_put(b, *FIELD_CONST(c, o, span));
+		return quoted_put(b, *FIELD_CONST(in, o, span));
 	case CONF_BOOL:
-		return buf_put_str(b, *FIELD_CONST(c, o, bool) ? "yes" : "no");
+		return buf_put_str(b, *FIELD_CONST(in, o, bool) ? "yes" : "no");
 	case CONF_COUNT:
-		return buf_put_u64(b, *FIELD_CONST(c, o, uint32_t));
+		return buf_put_u64(b, *FIELD_CONST(in, o, uint32_t));
 	case CONF_SIZE:
-		size_text(*FIELD_CONST(c, o, uint64_t), text, sizeof text);
+		size_text(*FIELD_CONST(in, o, uint64_t), text, sizeof text);
 		return buf_put_str(b, text);
 	case CONF_DURATION:
-		duration_text(*FIELD_CONST(c, o, usec), text, sizeof text);
+		duration_text(*FIELD_CONST(in, o, usec), text, sizeof text);
 		return buf_put_str(b, text);
 	case CONF_CHOICE:
 		choice = span_str(o->choices);
-		for (i = *FIELD_CONST(c, o, int); i > 0; i--)
+		for (i = *FIELD_CONST(in, o, int); i > 0; i--)
 			span_cut(&choice, '|');
 		return buf_put_span(b, span_cut(&choice, '|'));
 	case CONF_ADDRESSES: {
-		const struct conf_listener *l = FIELD_CONST(c, o, struct conf_listener);
+		const struct conf_listener *l = FIELD_CONST(in, o, struct conf_listener);
 
 		buf_put_char(b, '[');
 		for (size_t n = 0; n < l->n; n++) {
@@ -261,16 +298,8 @@ int conf_value_put(const struct conf *c, const struct conf_option *o, struct buf
 		}
 		return buf_put_char(b, ']');
 	}
-	case CONF_CERTS:
-		buf_put_char(b, '[');
-		for (size_t n = 0; n < c->n_certs; n++) {
-			buf_put_str(b, n ? ", {chain: " : "{chain: ");
-			quoted_put(b, c->certs[n].chain_file);
-			buf_put_str(b, ", key: ");
-			quoted_put(b, c->certs[n].key_file);
-			buf_put_char(b, '}');
-		}
-		return buf_put_char(b, ']');
+	case CONF_ROWS:
+		return rows_put(in, o, b);
 	}
 	return ERR_INTERNAL;
 }
