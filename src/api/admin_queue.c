@@ -271,7 +271,7 @@ static int cmd_reroute(struct admin_request *r)
 	if (!mail_route_valid(c.route))
 		return admin_fail(
 			r, ERR_INVAL,
-			"to_route: expected smtp:domain, smtp:[host] or smtp:[host]:port");
+			"to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, lmtp:[HOST]:PORT or via:NAME");
 	return change(r, c);
 }
 

@@ -59,7 +59,7 @@ const struct cli_command cli_commands[] = {
 	  .render = render_count, .dry_run = true },
 	{ "queue release", "id?", FILTER " all", "Let held mail go on.", .render = render_count,
 	  .dry_run = true },
-	{ "queue reroute", "id?", FILTER " all to-route=smtp:DOMAIN|smtp:[HOST]:PORT",
+	{ "queue reroute", "id?", FILTER " all to-route=smtp:DOMAIN|smtp:[HOST]:PORT|lmtp:[HOST]:PORT|via:NAME",
 	  "Send waiting mail for other hosts to another one.", .render = render_count,
 	  .dry_run = true },
 	{ "queue bounce", "id?", FILTER " all", "Return waiting mail to its senders now.",

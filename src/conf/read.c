@@ -129,12 +129,11 @@ static int read_rows(struct reader *r, const struct conf_option *o, const yaml_n
 	if (count > o->table->max)
 		return bad_type(r, o, n);
 	rows = arena_alloc(&r->conf->mem, (count + 1) * o->table->row_size);
-	memset(rows, 0, (count + 1) * o->table->row_size);
 	*(void **)(void *)((char *)r->conf + o->offset) = rows;
 	for (size_t i = 0; i < count; i++, rows += o->table->row_size) {
-		int e = read_row(
-			r, o, yaml_document_get_node(&r->doc, n->data.sequence.items.start[i]),
-			rows);
+		int e = read_row(r, o,
+				 yaml_document_get_node(&r->doc, n->data.sequence.items.start[i]),
+				 rows);
 
 		if (e < 0)
 			return e;
@@ -484,7 +483,9 @@ void conf_unref(struct conf *c)
 	if (!c || __atomic_sub_fetch(&c->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	for (size_t i = 0; i < c->n_relay_hosts; i++)
-		explicit_bzero((char *)c->relay_hosts[i].password.p, c->relay_hosts[i].password.n);
+		if (c->relay_hosts[i].password.n)
+			explicit_bzero((char *)c->relay_hosts[i].password.p,
+				       c->relay_hosts[i].password.n);
 	arena_done(&c->mem);
 	free(c);
 }

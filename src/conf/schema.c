@@ -12,8 +12,10 @@
 #define AT(field) offsetof(struct conf, field)
 
 #define COLUMN(row, field) offsetof(struct row, field)
-#define TABLE(columns, row, count, max) \
-	{ columns, ARRAY_LEN(columns), sizeof(struct row), max, AT(count) }
+#define TABLE(columns, row, count, max)                                         \
+	{                                                                       \
+		columns, ARRAY_LEN(columns), sizeof(struct row), max, AT(count) \
+	}
 
 static const struct conf_option cert_columns[] = {
 	{ .name = "chain", .type = CONF_TEXT, .offset = COLUMN(conf_cert, chain_file) },
@@ -31,8 +33,8 @@ static const struct conf_option relay_host_columns[] = {
 	{ "user", CONF_TEXT, "", .offset = COLUMN(conf_relay_host, user) },
 	{ "password_file", CONF_TEXT, "", .offset = COLUMN(conf_relay_host, password_file) },
 };
-static const struct conf_table relay_hosts =
-	TABLE(relay_host_columns, conf_relay_host, n_relay_hosts, CONF_MAX_RELAY_HOSTS);
+static const struct conf_table relay_hosts = TABLE(relay_host_columns, conf_relay_host,
+						   n_relay_hosts, CONF_MAX_RELAY_HOSTS);
 
 const struct conf_option conf_options[] = {
 	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,

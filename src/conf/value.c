@@ -225,7 +225,8 @@ int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span t
 		*FIELD(in, o, int) = i;
 		return 0;
 	case CONF_ADDRESSES:
-		if (!conf_text_ok(text) || !address_add(c, FIELD(in, o, struct conf_listener), text))
+		if (!conf_text_ok(text) ||
+		    !address_add(c, FIELD(in, o, struct conf_listener), text))
 			break;
 		return 0;
 	case CONF_ROWS:

@@ -1,10 +1,6 @@
 /* What an administrator does to waiting mail and the queue cannot do alone. */
 #include "mail/mail_int.h"
 
-#include <stdio.h>
-
-#include "format/idn.h"
-
 struct giving_back {
 	struct core_env *env;
 	size_t count;
@@ -46,33 +42,4 @@ int mail_give_back(struct core_env *env, const struct queue_filter *f, size_t *r
 
 	*ret_count = g.count;
 	return e;
-}
-
-static bool name_valid(span name)
-{
-	_cleanup_(buf_donep) struct buf b = BUF_INIT(512);
-
-	return name.n && idn_to_ascii(&b, name) >= 0;
-}
-
-bool mail_route_valid(span route)
-{
-	struct sockaddr_any ignored;
-	uint64_t port;
-	span host;
-
-	if (!span_starts(route, SPAN("smtp:")))
-		return false;
-	route = span_from(route, 5);
-	if (!span_starts(route, SPAN("[")))
-		return name_valid(route);
-	route = span_from(route, 1);
-	host = span_cut(&route, ']');
-	if (!route.p)
-		return false;
-	if (route.n && (route.p[0] != ':' || !span_u64(span_from(route, 1), 65535, &port) || !port))
-		return false;
-	if (span_istarts(host, SPAN("IPv6:")))
-		host = span_from(host, 5);
-	return sock_parse_ip(host, 0, &ignored) == 0 || name_valid(host);
 }

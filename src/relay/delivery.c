@@ -129,13 +129,13 @@ void delivery_start_remote(struct delivery *d)
 {
 	struct relay *r = d->relay;
 	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(r);
+	struct relay_reason reason;
 	struct destination *dest;
 	struct conn *idle;
 
 	make_results(d);
-	if (relay_route_parse(d->lease.route, &d->mem, &d->route) < 0) {
-		end_with(d, &(struct relay_reason){
-				    "5.1.2", SPAN("the domain of the address is not valid") });
+	if (!relay_way_find(conf, d->lease.route, &d->mem, &d->way, &reason)) {
+		end_with(d, &reason);
 		return;
 	}
 	if (!r->out || r->stopping) {
@@ -180,7 +180,7 @@ static void ask_addresses(struct delivery *d)
 {
 	struct dns_question q[2 * RELAY_HOSTS_MAX];
 	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
-	struct relay_host own = { .name = d->route.name };
+	struct relay_host own = { .name = d->way.name };
 	size_t n_hosts = d->hosts ? d->n_hosts : 1, n = 0;
 
 	for (size_t i = 0; i < n_hosts; i++) {
@@ -194,36 +194,21 @@ static void ask_addresses(struct delivery *d)
 	ask(d, q, n);
 }
 
-static uint16_t port_of(struct delivery *d)
-{
-	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
-
-	return d->route.port ? d->route.port : (uint16_t)conf->relay_port;
-}
-
 void delivery_resolve(struct delivery *d)
 {
 	d->conn->state = CONN_RESOLVING;
 	d->at = 0;
 	d->n_targets = 0;
 	d->hosts = NULL;
-	if (d->route.has_address) {
-		struct relay_target *t = arena_new(&d->mem, struct relay_target);
-
-		t->to = d->route.address;
-		if (t->to.sa.sa_family == AF_INET6)
-			t->to.in6.sin6_port = htons(port_of(d));
-		else
-			t->to.in.sin_port = htons(port_of(d));
-		t->host = d->route.name;
-		d->targets = t;
+	if (d->way.has_address) {
+		d->targets = relay_target_of(&d->way, &d->mem);
 		d->n_targets = 1;
 		try_next(d);
-	} else if (d->route.literal_host) {
+	} else if (d->way.hop.kind != NEXTHOP_DOMAIN) {
 		ask_addresses(d);
 	} else {
 		d->asked_mx = true;
-		ask(d, &(struct dns_question){ d->route.name, DNS_MX }, 1);
+		ask(d, &(struct dns_question){ d->way.name, DNS_MX }, 1);
 	}
 }
 
@@ -271,7 +256,7 @@ void delivery_answers(struct delivery *d, span payload)
 		mx_answer(d, &a[0]);
 		return;
 	}
-	err = relay_targets_choose(a, n, port_of(d), d->hosts != NULL, &d->mem, &d->targets,
+	err = relay_targets_choose(a, n, d->way.port, d->hosts != NULL, &d->mem, &d->targets,
 				   &d->n_targets, &reason);
 	note_dns(d, "dns.address", &a[0], err < 0 ? 0 : d->n_targets);
 	if (err < 0) {
@@ -288,7 +273,9 @@ static void try_next(struct delivery *d)
 	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(CHANNEL_MAX);
 	struct relay_open o = { .helo = conf->hostname,
-				.tls = d->in_clear ? RELAY_TLS_NONE : RELAY_TLS_MAY };
+				.tls = d->in_clear ? RELAY_TLS_NONE : d->way.tls,
+				.implicit_tls = d->way.implicit_tls,
+				.lmtp = d->way.lmtp };
 
 	if (d->at >= MIN(d->n_targets, RELAY_TRIES_MAX)) {
 		end_with(d, &d->last);
@@ -368,7 +355,7 @@ void delivery_opened(struct delivery *d, const struct relay_opened *o)
 	}
 	note_last(d, relay_fail_status(o->fail), o->why, &o->reply);
 	/* Opportunistic TLS that breaks is worth no more than no TLS (RFC 7435). */
-	if (o->fail == RELAY_FAIL_TLS && !d->in_clear) {
+	if (o->fail == RELAY_FAIL_TLS && d->way.tls == RELAY_TLS_MAY && !d->in_clear) {
 		d->in_clear = true;
 	} else {
 		d->in_clear = false;

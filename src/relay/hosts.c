@@ -1,60 +1,61 @@
 #include "relay/relay_int.h"
 
-#include "format/idn.h"
+#define LMTP_PORT 24
 
-static int port_parse(span rest, uint16_t *ret)
+/* --- the way --- */
+
+/* A host of relay.hosts. */
+static bool by_name(const struct conf *c, struct relay_way *w)
 {
-	uint64_t port;
+	static const struct {
+		enum relay_tls tls;
+		bool implicit;
+	} policy[] = { [CONF_RELAY_TLS_NONE] = { RELAY_TLS_NONE, false },
+		       [CONF_RELAY_TLS_MAY] = { RELAY_TLS_MAY, false },
+		       [CONF_RELAY_TLS_MUST] = { RELAY_TLS_MUST, false },
+		       [CONF_RELAY_TLS_VERIFY] = { RELAY_TLS_VERIFY, false },
+		       [CONF_RELAY_TLS_IMPLICIT] = { RELAY_TLS_VERIFY, true } };
+	const struct conf_relay_host *h = conf_relay_host(c, w->hop.name);
 
-	if (rest.n == 0)
-		return 0;
-	if (rest.p[0] != ':' || !span_u64(span_from(rest, 1), UINT16_MAX, &port) || port == 0)
-		return ERR_SYNTAX;
-	*ret = (uint16_t)port;
-	return 0;
+	if (!h)
+		return false;
+	w->name = h->host;
+	w->has_address = sock_parse_ip(h->host, 0, &w->address) == 0;
+	w->port = (uint16_t)h->port;
+	w->tls = policy[h->tls].tls;
+	w->implicit_tls = policy[h->tls].implicit;
+	w->lmtp = h->lmtp;
+	return true;
 }
 
-static int name_parse(span name, struct arena *mem, span *ret)
+bool relay_way_find(const struct conf *c, span route, struct arena *mem, struct relay_way *ret,
+		    struct relay_reason *reason)
 {
-	struct buf b _cleanup_(buf_donep) = BUF_INIT(512);
+	struct relay_way w = { .tls = RELAY_TLS_MAY };
 
-	if (name.n == 0 || idn_to_ascii(&b, name) < 0)
-		return ERR_SYNTAX;
-	*ret = arena_span(mem, buf_span(&b));
-	return 0;
-}
-
-int relay_route_parse(span route, struct arena *mem, struct relay_route *ret)
-{
-	struct relay_route r = { 0 };
-	size_t close;
-	span host;
-
-	if (!span_starts(route, SPAN("smtp:")))
-		return ERR_SYNTAX;
-	route = span_from(route, 5);
-	if (route.n == 0 || route.p[0] != '[') {
-		int err = name_parse(route, mem, &r.name);
-
-		if (err == 0)
-			*ret = r;
-		return err;
+	if (mail_nexthop_parse(route, mem, &w.hop) < 0) {
+		*reason = (struct relay_reason){ "5.1.2",
+						 SPAN("the domain of the address is not valid") };
+		return false;
 	}
-	close = span_find(route, ']');
-	if (close == SPAN_NPOS || port_parse(span_from(route, close + 1), &r.port) < 0)
-		return ERR_SYNTAX;
-	host = span_sub(route, 1, close - 1);
-	r.literal_host = true;
-	if (span_istarts(host, SPAN("IPv6:"))) /* RFC 5321 4.1.3 */
-		host = span_from(host, 5);
-	if (sock_parse_ip(host, 0, &r.address) == 0) {
-		r.has_address = true;
-		r.name = arena_span(mem, host);
-	} else if (name_parse(host, mem, &r.name) < 0) {
-		return ERR_SYNTAX;
+	w.name = w.hop.name;
+	w.has_address = w.hop.has_address;
+	w.address = w.hop.address;
+	w.lmtp = w.hop.lmtp;
+	w.port = w.hop.port ? w.hop.port : w.hop.lmtp ? LMTP_PORT : (uint16_t)c->relay_port;
+	if (w.hop.kind == NEXTHOP_VIA && !by_name(c, &w)) {
+		*reason = (struct relay_reason){
+			"4.3.5", span_str(arena_printf(mem,
+						       "relay.hosts in the configuration has no "
+						       "host called %.*s",
+						       SPAN_FMT(w.hop.name)))
+		};
+		return false;
 	}
-	*ret = r;
-	return 0;
+	if (w.hop.kind == NEXTHOP_VIA)
+		w.name = arena_span(mem, w.name); /* C may go */
+	*ret = w;
+	return true;
 }
 
 /* --- MX --- */
@@ -175,6 +176,15 @@ static void set_port(struct sockaddr_any *a, uint16_t port)
 		a->in6.sin6_port = htons(port);
 	else
 		a->in.sin_port = htons(port);
+}
+
+struct relay_target *relay_target_of(const struct relay_way *w, struct arena *mem)
+{
+	struct relay_target *t = arena_new(mem, struct relay_target);
+
+	*t = (struct relay_target){ w->address, w->name };
+	set_port(&t->to, w->port);
+	return t;
 }
 
 int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bool from_mx,

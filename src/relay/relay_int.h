@@ -29,17 +29,26 @@ enum {
 /* Ids of questions and connections, apart from those other rooms of core give to `out`. */
 #define RELAY_ID_BASE (UINT64_C(1) << 63)
 
-/* --- hosts.c: from a route to addresses.  Pure. --- */
-struct relay_route {
-	span name;	   /* the domain, or the host */
-	bool literal_host; /* "[...]": no MX */
-	bool has_address;  /* the host is an address */
-	struct sockaddr_any address;
-	uint16_t port; /* 0: the configured one */
+/* Why a delivery cannot go on; a failure if STATUS begins with 5. */
+struct relay_reason {
+	const char *status; /* literal */
+	span text;
 };
-/* "smtp:domain", "smtp:[host]", "smtp:[host]:port"; ERR_SYNTAX.  Names come out as A-labels in MEM.
- */
-int relay_route_parse(span route, struct arena *mem, struct relay_route *ret);
+
+/* --- hosts.c: from a route to addresses.  Pure. --- */
+/* A route under the present configuration. */
+struct relay_way {
+	struct mail_nexthop hop;
+	span name;	  /* the domain, or the host */
+	bool has_address; /* the host is an address */
+	struct sockaddr_any address;
+	uint16_t port;
+	enum relay_tls tls;
+	bool implicit_tls, lmtp;
+};
+/* Results in MEM.  False: REASON says why there is no way. */
+bool relay_way_find(const struct conf *c, span route, struct arena *mem, struct relay_way *ret,
+		    struct relay_reason *reason);
 
 struct relay_host {
 	span name;
@@ -49,16 +58,13 @@ struct relay_target {
 	struct sockaddr_any to; /* with port */
 	span host;
 };
-/* Why a delivery cannot go on; a failure if STATUS begins with 5. */
-struct relay_reason {
-	const char *status; /* literal */
-	span text;
-};
 /* The hosts of an MX answer in the order to try (RFC 5321 5.1).  1: found; 0: look for the domain's
  * own addresses; ERR_*: REASON says why.  SELF is our name.  The order among equals comes from
  * RANDOM. */
 int relay_hosts_choose(const struct dns_answer *mx, span self, uint64_t random, struct arena *mem,
 		       struct relay_host **ret, size_t *ret_n, struct relay_reason *reason);
+/* The address itself, where the way has one. */
+struct relay_target *relay_target_of(const struct relay_way *w, struct arena *mem);
 /* The addresses of hosts: A holds, in the hosts' order, their answers (A, or A and AAAA). */
 int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bool from_mx,
 			 struct arena *mem, struct relay_target **ret, size_t *ret_n,
@@ -119,7 +125,7 @@ struct delivery {
 	struct queue_lease lease;
 	struct queue_result *results; /* one for each recipient of the lease */
 	struct conn *conn;	      /* remote and at work */
-	struct relay_route route;
+	struct relay_way way;
 	struct relay_host *hosts; /* NULL: the domain itself */
 	size_t n_hosts;
 	bool asked_mx; /* the question under way is for MX */

@@ -24,6 +24,7 @@
 #include "sys/channel.h"
 #include "sys/file.h"
 #include "sys/spawn.h"
+#include "tls/hash.h"
 
 #define MAX_FRONT_CHANNELS 64
 #define MAX_ADMIN	   16
@@ -48,6 +49,7 @@ struct core {
 	int admin_listener;
 	unsigned admin_busy; /* atomic */
 	void *poison_mem;
+	struct buf passwords; /* of relay.hosts, for the configuration that comes next */
 	usec sweep_at, drain_until;
 	char spool_dir[16];
 	bool single, maintaining;
@@ -81,6 +83,30 @@ static struct queue_conf queue_conf_of(const struct conf *conf)
 
 /* ------------------------------------------------------------------ configuration and clock */
 
+static void passwords_forget(struct core *c)
+{
+	secret_wipe(c->passwords.p, c->passwords.n);
+	buf_reset(&c->passwords);
+}
+
+static void take_passwords(struct core *c, span payload)
+{
+	passwords_forget(c);
+	buf_put_span(&c->passwords, payload);
+}
+
+static void passwords_apply(struct core *c, struct conf *fresh)
+{
+	struct cursor at = cursor_of(buf_span(&c->passwords));
+
+	while (at.at < at.s.n && !at.bad) {
+		span name = cursor_blob(&at);
+
+		conf_set_relay_password(fresh, name, cursor_blob(&at));
+	}
+	passwords_forget(c);
+}
+
 static int take_conf(struct core *c, span text)
 {
 	struct conf *fresh, *old;
@@ -88,6 +114,7 @@ static int take_conf(struct core *c, span text)
 
 	if (e < 0)
 		return e;
+	passwords_apply(c, fresh);
 	pthread_mutex_lock(&c->lock);
 	old = c->conf;
 	c->conf = fresh;
@@ -316,6 +343,9 @@ static void on_control(void *arg, struct channel *ch, struct channel_msg *m)
 		if (take_conf(c, m->payload) < 0)
 			log_event(LOG_ERROR, "core.conf_refused", F_STR("why", c->info.text));
 		break;
+	case CONTROL_RELAY_PASSWORDS:
+		take_passwords(c, m->payload);
+		break;
 	case CONTROL_CHANNEL:
 		take_channel(c, m->id, m->fd);
 		m->fd = -1;
@@ -355,6 +385,8 @@ static int read_start(struct core *c, int control, int *channels, uint64_t *peer
 			return err_set(&c->info, e, "the parent is gone");
 		if (type == CONTROL_CONF && (e = take_conf(c, buf_span(&b))) < 0)
 			return e;
+		if (type == CONTROL_RELAY_PASSWORDS)
+			take_passwords(c, buf_span(&b));
 		if (type == CONTROL_LISTEN_ADMIN)
 			c->admin_listener = STEAL_FD(&fd);
 		if (type == CONTROL_POISON) {
@@ -496,6 +528,8 @@ static void core_free(struct core *c)
 		munmap(c->poison_mem, POISON_PAGE);
 	if (c->admin_listener >= 0)
 		close(c->admin_listener);
+	passwords_forget(c);
+	buf_done(&c->passwords);
 	conf_unref(c->conf);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -505,6 +539,8 @@ int role_core(int control, bool single)
 {
 	struct core *c = xcalloc(1, sizeof *c);
 	int e;
+
+	buf_init(&c->passwords, CHANNEL_MAX);
 
 	pthread_mutex_init(&c->lock, NULL);
 	c->single = single;

@@ -122,11 +122,13 @@ static void reload(struct parent *p)
 	buf_done(&p->conf_text);
 	buf_done(&p->ca);
 	buf_done(&p->anchor);
+	parent_wipe(&p->relay_passwords);
 	conf_unref(p->conf);
 	p->conf = fresh.conf;
 	p->conf_text = fresh.conf_text;
 	p->ca = fresh.ca;
 	p->anchor = fresh.anchor;
+	p->relay_passwords = fresh.relay_passwords;
 	p->n_certs = fresh.n_certs;
 	p->generation++;
 	log_setup("parent", (enum log_level)p->conf->log_level,

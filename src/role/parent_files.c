@@ -10,13 +10,22 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "sys/channel.h"
 #include "sys/file.h"
 #include "sys/spawn.h"
+#include "tls/hash.h"
 #include "tls/keys.h"
 
-#define PEM_MAX		 (64u * 1024)
-#define CA_MAX		 (4u * 1024 * 1024)
-#define SELF_SIGNED_DAYS 3650
+#define PEM_MAX		  (64u * 1024)
+#define CA_MAX		  (4u * 1024 * 1024)
+#define PASSWORD_FILE_MAX 1024u
+#define SELF_SIGNED_DAYS  3650
+
+void parent_wipe(struct buf *b)
+{
+	secret_wipe(b->p, b->n);
+	buf_done(b);
+}
 
 static int read_text(const char *path, size_t max, struct buf *b, const char *what,
 		     struct err_info *info)
@@ -77,11 +86,43 @@ static int read_certs(struct parent *p, struct err_info *info)
 	return 0;
 }
 
+static int read_relay_passwords(struct parent *p, struct err_info *info)
+{
+	buf_init(&p->relay_passwords, CHANNEL_MAX);
+	for (size_t i = 0; i < p->conf->n_relay_hosts; i++) {
+		const struct conf_relay_host *h = &p->conf->relay_hosts[i];
+		_cleanup_(buf_donep) struct buf text = BUF_INIT(0);
+		char path[4096];
+		span rest, line;
+		int e;
+
+		if (!h->password_file.n)
+			continue;
+		snprintf(path, sizeof path, "%.*s", SPAN_FMT(h->password_file));
+		e = read_text(path, PASSWORD_FILE_MAX, &text, "relay.hosts: password_file", info);
+		if (e < 0)
+			return e;
+		rest = buf_span(&text);
+		line = span_cut(&rest, '\n');
+		if (line.n && line.p[line.n - 1] == '\r')
+			line.n--;
+		buf_put_blob(&p->relay_passwords, h->name);
+		buf_put_blob(&p->relay_passwords, line);
+		secret_wipe(text.p, text.n);
+		if (!line.n)
+			return err_set(info, ERR_INVAL, "relay.hosts: %s: the first line is empty",
+				       path);
+	}
+	return 0;
+}
+
 int parent_read_files(struct parent *p, struct err_info *info)
 {
 	char path[4096];
 	int e = read_certs(p, info);
 
+	if (e == 0)
+		e = read_relay_passwords(p, info);
 	if (e < 0)
 		return e;
 	snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->ca_file));
@@ -202,6 +243,7 @@ void parent_files_done(struct parent *p)
 	}
 	buf_done(&p->ca);
 	buf_done(&p->anchor);
+	parent_wipe(&p->relay_passwords);
 	buf_done(&p->conf_text);
 	for (size_t i = 0; i < p->n_listeners; i++)
 		close(p->listeners[i]);

@@ -37,6 +37,7 @@ struct parent {
 	struct parent_cert certs[CONF_MAX_CERTS + 1];
 	size_t n_certs;
 	struct buf ca, anchor;
+	struct buf relay_passwords; /* payload of CONTROL_RELAY_PASSWORDS */
 	int listeners[256];
 	uint64_t listener_ids[256]; /* enum sess_proto | implicit_tls << 8 */
 	size_t n_listeners;
@@ -50,10 +51,11 @@ struct parent {
 
 /* parent_files.c: what the parent reads and prepares on disk. */
 int parent_read_files(struct parent *p,
-		      struct err_info *info); /* certificates, CA, anchor of p->conf */
+		      struct err_info *info); /* certificates, CA, anchor, passwords of p->conf */
 int parent_prepare_data(struct parent *p, struct err_info *info); /* directories, owners, lock */
 int parent_listen(struct parent *p, struct err_info *info);
 void parent_files_done(struct parent *p);
+void parent_wipe(struct buf *b); /* frees a secret */
 
 /* parent_start.c: bringing one role up and wiring it to its peers. */
 int parent_start_role(struct parent *p, enum role_kind kind, struct err_info *info);

@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -74,12 +75,14 @@ void sha1(span in, uint8_t ret[20])
 	digest(algs.sha1, in, ret);
 }
 
-void hmac_sha256(span key, span in, uint8_t ret[32])
+/* HMAC with the digest NAME of SIZE bytes. */
+static void hmac(const char *name, size_t size, span key, span in, uint8_t *ret)
 {
 	fetch();
-	char name[] = "SHA256";
+	char digest[16];
+	snprintf(digest, sizeof(digest), "%s", name);
 	const OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, name, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
 		OSSL_PARAM_construct_end(),
 	};
 	size_t n = 0;
@@ -89,23 +92,45 @@ void hmac_sha256(span key, span in, uint8_t ret[32])
 	must(ctx &&
 	     EVP_MAC_init(ctx, (const unsigned char *)(key.n ? key.p : ""), key.n, params) == 1 &&
 	     EVP_MAC_update(ctx, (const unsigned char *)in.p, in.n) == 1 &&
-	     EVP_MAC_final(ctx, ret, &n, 32) == 1 && n == 32);
+	     EVP_MAC_final(ctx, ret, &n, size) == 1 && n == size);
 	EVP_MAC_CTX_free(ctx);
+}
+
+void hmac_sha256(span key, span in, uint8_t ret[32])
+{
+	hmac("SHA256", 32, key, in, ret);
+}
+
+void hmac_sha1(span key, span in, uint8_t ret[20])
+{
+	hmac("SHA1", 20, key, in, ret);
+}
+
+static int pbkdf2(const EVP_MD *md, size_t size, span password, span salt, uint32_t iterations,
+		  uint8_t *ret)
+{
+	uint8_t out[32];
+	if (iterations < 1 || iterations > INT_MAX || password.n > INT_MAX || salt.n > INT_MAX)
+		return ERR_INVAL;
+	int ok = PKCS5_PBKDF2_HMAC(password.n ? password.p : "", (int)password.n,
+				   (const unsigned char *)(salt.n ? salt.p : ""), (int)salt.n,
+				   (int)iterations, md, (int)size, out);
+	if (ok == 1)
+		memcpy(ret, out, size);
+	secret_wipe(out, sizeof(out));
+	return ok == 1 ? 0 : ERR_INTERNAL;
 }
 
 int pbkdf2_sha256(span password, span salt, uint32_t iterations, uint8_t ret[32])
 {
-	if (iterations < 1 || iterations > INT_MAX || password.n > INT_MAX || salt.n > INT_MAX)
-		return ERR_INVAL;
 	fetch();
-	uint8_t out[32];
-	int ok = PKCS5_PBKDF2_HMAC(password.n ? password.p : "", (int)password.n,
-				   (const unsigned char *)(salt.n ? salt.p : ""), (int)salt.n,
-				   (int)iterations, algs.sha256, sizeof(out), out);
-	if (ok == 1)
-		memcpy(ret, out, sizeof(out));
-	secret_wipe(out, sizeof(out));
-	return ok == 1 ? 0 : ERR_INTERNAL;
+	return pbkdf2(algs.sha256, 32, password, salt, iterations, ret);
+}
+
+int pbkdf2_sha1(span password, span salt, uint32_t iterations, uint8_t ret[20])
+{
+	fetch();
+	return pbkdf2(algs.sha1, 20, password, salt, iterations, ret);
 }
 
 bool secret_eq(const void *a, const void *b, size_t n)

@@ -134,14 +134,14 @@ static void test_wrong_values(void **state)
 	    "f:2:16: listen.smtp: expected a list of ADDRESS:PORT, such as [\"[::]:25\"]");
 	bad(HOST "tls: {certificates: /a}",
 	    "f:2:21: tls.certificates: expected a list of maps {chain, key}");
-	bad(HOST "tls: {certificates: [{chain: /a}]}",
-	    "f:2:22: tls.certificates: key is missing");
+	bad(HOST "tls: {certificates: [{chain: /a}]}", "f:2:22: tls.certificates: key is missing");
 	bad(HOST "tls: {certificates: [{chain: /a, chain: /b, key: /c}]}",
 	    "f:2:34: tls.certificates: chain is given twice");
 	bad(HOST "tls: {certificates: [{cert: /a}]}",
 	    "f:2:23: tls.certificates: expected a list of maps {chain, key}");
 	bad(HOST "relay: {hosts: [{name: a b, host: h}]}",
-	    "f:2:16: relay.hosts: expected names of letters, digits, \"-\", \"_\" and \".\", at most "
+	    "f:2:16: relay.hosts: expected names of letters, digits, \"-\", \"_\" and \".\", at "
+	    "most "
 	    "64");
 	bad(HOST "relay: {hosts: [{name: a, host: h}, {name: a, host: i}]}",
 	    "f:2:16: relay.hosts: expected each name once");
@@ -159,9 +159,10 @@ static void test_wrong_values(void **state)
 
 static void test_relay_hosts(void **state)
 {
-	struct conf *c = good(HOST "relay: {hosts: [{name: a, host: 127.0.0.1}, {port: 24, lmtp: yes, "
-				   "name: b.1, host: h.test, tls: none, user: u, "
-				   "password_file: /p}]}");
+	struct conf *c = good(HOST
+			      "relay: {hosts: [{name: a, host: 127.0.0.1}, {port: 24, lmtp: yes, "
+			      "name: b.1, host: h.test, tls: none, user: u, "
+			      "password_file: /p}]}");
 	_cleanup_(buf_donep) struct buf text = BUF_INIT(1 << 20), json = BUF_INIT(1 << 20);
 	const struct conf_relay_host *b = conf_relay_host(c, SPAN("b.1"));
 
@@ -173,8 +174,9 @@ static void test_relay_hosts(void **state)
 	assert_true(span_eq_str(b->password, "hidden"));
 	assert_int_equal(conf_show(c, &text), 0);
 	assert_int_equal(conf_show_json(c, &json), 0);
-	assert_non_null(strstr(buf_cstr(&text), "{name: \"b.1\", host: \"h.test\", port: 24, tls: none, "
-						"lmtp: yes, user: \"u\", password_file: \"/p\"}"));
+	assert_non_null(strstr(buf_cstr(&text),
+			       "{name: \"b.1\", host: \"h.test\", port: 24, tls: none, "
+			       "lmtp: yes, user: \"u\", password_file: \"/p\"}"));
 	assert_non_null(strstr(buf_cstr(&json), "\"port\":24"));
 	assert_null(strstr(buf_cstr(&text), "hidden"));
 	assert_null(strstr(buf_cstr(&json), "hidden"));
@@ -369,11 +371,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),     cmocka_unit_test(test_values),
 		cmocka_unit_test(test_wrong_values), cmocka_unit_test(test_relay_hosts),
-		cmocka_unit_test(test_wrong_keys),
-		cmocka_unit_test(test_whole),	     cmocka_unit_test(test_not_yaml),
-		cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_json),
-		cmocka_unit_test(test_schema),	     cmocka_unit_test(test_template),
-		cmocka_unit_test(test_load),
+		cmocka_unit_test(test_wrong_keys),   cmocka_unit_test(test_whole),
+		cmocka_unit_test(test_not_yaml),     cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_json),	     cmocka_unit_test(test_schema),
+		cmocka_unit_test(test_template),     cmocka_unit_test(test_load),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,26 +24,73 @@ static int teardown(void **state)
 
 static void test_routes(void **state)
 {
-	struct relay_route r;
+	static const char *const wrong[] = { "local",
+					     "expanded",
+					     "smtp:",
+					     "smtp:[1.2.3.4",
+					     "smtp:[1.2.3.4]:0",
+					     "smtp:[1.2.3.4]:99999",
+					     "smtp:[1.2.3.4]x",
+					     "lmtp:example.org",
+					     "lmtp:[]",
+					     "via:",
+					     "via:a b",
+					     "via:a:b",
+					     "http:[1.2.3.4]",
+					     "" };
+	struct mail_nexthop hop;
 
-	assert_int_equal(relay_route_parse(SPAN("smtp:Example.org"), &mem, &r), 0);
-	assert_true(span_eq_str(r.name, "example.org") && !r.literal_host && r.port == 0);
-	assert_int_equal(relay_route_parse(SPAN("smtp:b\xc3\xbc"
-						"cher.example"),
-					   &mem, &r),
+	assert_int_equal(mail_nexthop_parse(SPAN("smtp:Example.org"), &mem, &hop), 0);
+	assert_true(span_eq_str(hop.name, "example.org") && hop.kind == NEXTHOP_DOMAIN &&
+		    hop.port == 0);
+	assert_int_equal(mail_nexthop_parse(SPAN("smtp:b\xc3\xbc"
+						 "cher.example"),
+					    &mem, &hop),
 			 0);
-	assert_true(span_eq_str(r.name, "xn--bcher-kva.example"));
-	assert_int_equal(relay_route_parse(SPAN("smtp:[192.0.2.7]:2525"), &mem, &r), 0);
-	assert_true(r.has_address && r.port == 2525);
-	assert_int_equal(relay_route_parse(SPAN("smtp:[IPv6:2001:db8::1]"), &mem, &r), 0);
-	assert_true(r.has_address && r.address.sa.sa_family == AF_INET6);
-	assert_int_equal(relay_route_parse(SPAN("smtp:[smart.example]:587"), &mem, &r), 0);
-	assert_true(r.literal_host && !r.has_address && r.port == 587);
-	assert_true(relay_route_parse(SPAN("local"), &mem, &r) < 0);
-	assert_true(relay_route_parse(SPAN("smtp:"), &mem, &r) < 0);
-	assert_true(relay_route_parse(SPAN("smtp:[1.2.3.4"), &mem, &r) < 0);
-	assert_true(relay_route_parse(SPAN("smtp:[1.2.3.4]:0"), &mem, &r) < 0);
-	assert_true(relay_route_parse(SPAN("smtp:[1.2.3.4]:99999"), &mem, &r) < 0);
+	assert_true(span_eq_str(hop.name, "xn--bcher-kva.example"));
+	assert_int_equal(mail_nexthop_parse(SPAN("smtp:[192.0.2.7]:2525"), &mem, &hop), 0);
+	assert_true(hop.has_address && hop.port == 2525 && hop.kind == NEXTHOP_HOST);
+	assert_int_equal(mail_nexthop_parse(SPAN("smtp:[IPv6:2001:db8::1]"), &mem, &hop), 0);
+	assert_true(hop.has_address && hop.address.sa.sa_family == AF_INET6);
+	assert_int_equal(mail_nexthop_parse(SPAN("lmtp:[store.example]:2424"), &mem, &hop), 0);
+	assert_true(hop.lmtp && !hop.has_address && hop.port == 2424);
+	assert_int_equal(mail_nexthop_parse(SPAN("via:smart-1"), &mem, &hop), 0);
+	assert_true(hop.kind == NEXTHOP_VIA && span_eq_str(hop.name, "smart-1"));
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
+		if (mail_nexthop_parse(span_str(wrong[i]), &mem, &hop) == 0 ||
+		    mail_route_valid(span_str(wrong[i])))
+			fail_msg("\"%s\" was taken for a way", wrong[i]);
+}
+
+/* What the configuration says of a route. */
+static void test_ways(void **state)
+{
+	static const char text[] =
+		"server: {hostname: mx.us.test}\n"
+		"relay:\n  port: 2525\n  hosts:\n"
+		"    - {name: smart, host: smart.test, port: 465, tls: implicit}\n"
+		"    - {name: box, host: 127.0.0.1, port: 24, tls: none, lmtp: yes}\n";
+	struct err_info info;
+	struct relay_reason reason;
+	struct relay_way w;
+	struct conf *c = NULL;
+
+	assert_int_equal(conf_parse(span_str(text), "f", &c, &info), 0);
+	assert_true(relay_way_find(c, SPAN("smtp:a.test"), &mem, &w, &reason));
+	assert_true(w.port == 2525 && w.tls == RELAY_TLS_MAY && !w.lmtp && !w.implicit_tls);
+	assert_true(relay_way_find(c, SPAN("lmtp:[a.test]"), &mem, &w, &reason));
+	assert_true(w.port == 24 && w.tls == RELAY_TLS_MAY && w.lmtp);
+	assert_true(relay_way_find(c, SPAN("via:smart"), &mem, &w, &reason));
+	assert_true(w.port == 465 && w.tls == RELAY_TLS_VERIFY && w.implicit_tls && !w.lmtp);
+	assert_true(span_eq_str(w.name, "smart.test") && !w.has_address);
+	assert_true(relay_way_find(c, SPAN("via:box"), &mem, &w, &reason));
+	assert_true(w.tls == RELAY_TLS_NONE && w.lmtp && w.has_address);
+	assert_int_equal(sock_port(&relay_target_of(&w, &mem)->to), 24);
+	assert_false(relay_way_find(c, SPAN("via:other"), &mem, &w, &reason));
+	assert_string_equal(reason.status, "4.3.5");
+	assert_false(relay_way_find(c, SPAN("local"), &mem, &w, &reason));
+	assert_string_equal(reason.status, "5.1.2");
+	conf_unref(c);
 }
 
 static void test_order_of_hosts(void **state)
@@ -181,6 +228,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_routes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ways, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_order_of_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_verdicts, setup, teardown),

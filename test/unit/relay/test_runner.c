@@ -151,17 +151,14 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 	pthread_mutex_unlock(&lock);
 }
 
-static struct conf conf = { .hostname = SPAN("us.test"),
+static struct conf conf = { .refs = 1,
+			    .hostname = SPAN("us.test"),
 			    .relay_port = 25,
 			    .relay_per_destination = 2 };
 
 static struct conf *the_conf(struct core_env *env)
 {
-	return &conf;
-}
-
-void conf_unref(struct conf *c)
-{
+	return conf_ref(&conf);
 }
 
 /* --- `out` --- */
