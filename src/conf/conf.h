@@ -15,6 +15,8 @@
 #define CONF_MAX_TEXT (64u * 1024) /* one channel message */
 
 enum conf_from { CONF_FROM_OWNED, CONF_FROM_ANY };
+enum conf_check { CONF_CHECK_REMOTE, CONF_CHECK_ALL, CONF_CHECK_NONE };
+enum conf_dmarc { CONF_DMARC_ENFORCE, CONF_DMARC_JUNK, CONF_DMARC_REPORT };
 
 struct conf_listener {
 	enum sess_proto proto;
@@ -59,6 +61,9 @@ struct conf {
 	usec smtp_timeout, imap_timeout, pop3_timeout; /* idle sessions */
 	/* submission */
 	int submission_from; /* enum conf_from */
+	/* trust */
+	int trust_check, trust_dmarc; /* enum conf_check, conf_dmarc */
+	span trust_sealers;	      /* domains, spaces between */
 	/* relay */
 	uint32_t relay_port;
 	span relay_source; /* source address of outgoing connections, or empty */

@@ -109,6 +109,19 @@ const struct conf_option conf_options[] = {
 	  "can say otherwise. The envelope sender must always be an own address.",
 	  AT(submission_from) },
 
+	{ "trust.check", CONF_CHOICE, "remote", 0, 0, "remote|all|none", CONF_RELOAD,
+	  "Whose mail is checked for its sender (SPF, DKIM, ARC, DMARC, the client's name): that of "
+	  "other hosts, that of clients on this machine too, or nobody's. Users who logged in are not.",
+	  AT(trust_check) },
+	{ "trust.dmarc", CONF_CHOICE, "enforce", 0, 0, "enforce|junk|report", CONF_RELOAD,
+	  "What becomes of mail that fails DMARC: what the author's domain asks for, the Junk mailbox "
+	  "even where it asks for a refusal, or nothing but a note in Authentication-Results.",
+	  AT(trust_dmarc) },
+	{ "trust.sealers", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
+	  "Domains, with spaces between them, whose ARC seal is believed: mail that they passed on, and "
+	  "that was authentic when they got it, is not refused by DMARC.",
+	  AT(trust_sealers) },
+
 	{ "relay.port", CONF_COUNT, "25", 1, 65535, NULL, CONF_RELOAD,
 	  "The port on which other domains' mail servers are reached.", AT(relay_port) },
 	{ "relay.source", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,

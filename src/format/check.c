@@ -176,6 +176,9 @@ static void note_field(const struct header_field *h, struct message_facts *f)
 	case 12:
 		f->delivered_to += span_ieq_str(h->name, "delivered-to");
 		break;
+	case 22:
+		f->authres += span_ieq_str(h->name, "authentication-results");
+		break;
 	case 14:
 		if (span_ieq_str(h->name, "auto-submitted") && !f->auto_submitted.p)
 			f->auto_submitted = span_trim(h->value);

@@ -18,7 +18,7 @@ struct message_facts {
 	unsigned defects;
 	size_t header_size;  /* incl. the empty line */
 	unsigned fields;     /* of any name; 0: the message begins with its body */
-	unsigned from, sender, date, message_id, received, to_cc_bcc, delivered_to; /* counts */
+	unsigned from, sender, date, message_id, received, to_cc_bcc, delivered_to, authres; /* counts; authres: Authentication-Results */
 	span from_value;     /* raw value of the first From */
 	span message_id_value; /* "<...>" of the first Message-ID, or empty */
 	span subject_value;

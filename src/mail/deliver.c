@@ -83,7 +83,7 @@ static int append(struct delivery *d, struct account *a, const struct queue_rcpt
 		m.bytes = buf_span(&whole);
 		m.size = whole.n;
 	}
-	return store_append(a, SPAN("INBOX"), true, &m, ret_uid, &validity);
+	return store_append(a, mail_mailbox_of(d->lease->route), true, &m, ret_uid, &validity);
 }
 
 static int accept_again(struct delivery *d, const struct queue_rcpt *rcpt,
@@ -213,7 +213,7 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 	result_set(r, OUTCOME_DELIVERED, "2.1.5", SPAN("250 2.1.5 delivered"));
 	struct event *ev = event_note(d->events, "store.append");
 	event_span(ev, "account", rcpt->address, d->mem);
-	event_str(ev, "mailbox", "INBOX", d->mem);
+	event_span(ev, "mailbox", mail_mailbox_of(d->lease->route), d->mem);
 	event_u64(ev, "uid", uid.v, d->mem);
 	count_add(COUNT_DELIVERED_LOCAL, 1);
 }

@@ -24,7 +24,7 @@ enum mail_route_kind {
 struct mail_route {
 	enum mail_route_kind kind;
 	struct address address; /* final address after alias expansion */
-	span route;		/* queue route: "local", "expanded", or what mail_nexthop_parse() reads */
+	span route;		/* queue route: "local", "local:junk", "expanded", or what mail_nexthop_parse() reads */
 	char account_id[ACCOUNT_ID_LEN + 1];
 	uint64_t quota_bytes;	     /* LOCAL; 0: none */
 	struct mail_verdict refusal; /* REFUSED */
@@ -76,6 +76,12 @@ struct mail_transaction {
 	uint64_t body_size;
 	struct message_scan scan;
 	span message_id; /* the one that was made for it, or empty */
+	/* What others say of it (mail_inspect); WAKE(WAKE_ARG, WAKE_ID) is called from any thread, must
+	 * only post, and asks for mail_inspect() again.  Late ones may come after the transaction. */
+	struct mail_inspection *inspection;
+	void (*wake)(void *arg, uint64_t id);
+	void *wake_arg;
+	uint64_t wake_id;
 };
 struct mail_transaction *mail_transaction_new(void);
 void mail_transaction_free(struct mail_transaction *t); /* NULL is fine */
@@ -87,6 +93,10 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
  * text in MEM) */
 bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
 			 const struct address *sender, struct arena *mem, struct mail_verdict *ret);
+/* Asks of the outside what mail_receive() must know of a message that is complete: who stands behind
+ * it (SPF, DKIM, ARC, DMARC, the client's name).  True: it is known.  False: answers are awaited;
+ * call again after WAKE, and once more if it was a false alarm.  Ends within 20 s. */
+bool mail_inspect(struct core_env *env, struct mail_transaction *t);
 /* Takes the whole message: checks (loop, defects, submission rules), trace header, then one
  * account's commit or the queue.  A 2xx verdict means it is on disk.  Writes the timeline record.
  */
@@ -130,7 +140,7 @@ void mail_drop_keys(struct core_env *env);
 
 /* --- poison: jobs note what they are about to parse, in memory that survives a crash of core ---
  */
-enum poison_stage { POISON_SMTP = 1, POISON_RECEIVE, POISON_DELIVER, POISON_IMAP, POISON_STORE };
+enum poison_stage { POISON_SMTP = 1, POISON_RECEIVE, POISON_DELIVER, POISON_IMAP, POISON_STORE, POISON_TRUST };
 struct poison;
 /* MEM: the shared page (4 KiB, from parent), or NULL: a private one.  What a dead predecessor left
  * in it becomes the set of suspects. */

@@ -33,6 +33,15 @@ unsigned mail_notify_expanded(unsigned notify);
 /* The result of an alias's own row, "expanded": its targets have rows of their own. */
 void mail_result_expanded(struct queue_result *r);
 
+/* Where a route "local" or "local:junk" leads to. */
+#define MAIL_ROUTE_JUNK "local:junk"
+span mail_mailbox_of(span route);
+
+/* Puts HEADER in the place of the first OLD bytes of T's body. */
+int mail_body_set_header(struct mail_transaction *t, span header, size_t old);
+
+void mail_inspection_free(struct mail_inspection *i); /* NULL is fine */
+
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);
 

@@ -3,7 +3,7 @@
  * A message goes straight into its mailbox only if its whole durable effect is one commit in one
  * account, and nobody asked to be told of it; anything else is one commit of the whole envelope to
  * the queue.  Either way the verdict is 2xx only after that commit was synced. */
-#include "mail/mail_int.h"
+#include "mail/inspect.h"
 
 #include <unistd.h>
 
@@ -82,10 +82,30 @@ static bool was_here(const struct receive *r)
 			   address_text(&r->finals[0].route->address, &t->mem));
 }
 
+/* What names us as its author was not written by us: it came from outside (RFC 8601 5).  Was read by
+ * then: signatures may cover it. */
+static int strip_forged(struct receive *r)
+{
+	struct mail_transaction *t = r->t;
+	_cleanup_(buf_donep) struct buf header = BUF_INIT(r->facts.header_size);
+	size_t removed = 0;
+	int e;
+
+	if (!r->facts.authres)
+		return 0;
+	e = authres_strip(span_sub(buf_span(&t->body), 0, r->facts.header_size), r->conf->hostname,
+			  &header, &removed);
+	if (e < 0 || !removed)
+		return e;
+	e = mail_body_set_header(t, buf_span(&header), r->facts.header_size);
+	message_check(buf_span(&t->body), &r->facts);
+	return e;
+}
+
 static bool check_header(struct receive *r, struct mail_verdict *ret)
 {
 	struct mail_transaction *t = r->t;
-	int slot;
+	int slot, e;
 
 	if (poison_enter(r->env->poison, POISON_RECEIVE, buf_span(&t->body), &slot)) {
 		r->opaque = true;
@@ -94,7 +114,12 @@ static bool check_header(struct receive *r, struct mail_verdict *ret)
 	}
 	FAILPOINT("mail.receive.parse");
 	message_check(buf_span(&t->body), &r->facts);
+	e = strip_forged(r);
 	poison_leave(r->env->poison, slot);
+	if (e < 0) {
+		*ret = verdict_of_error(e);
+		return false;
+	}
 	r->bare = is_bare(buf_span(&t->body), &r->facts);
 	if (header_cut(r))
 		return refuse(ret, 552, "5.3.4",
@@ -187,6 +212,23 @@ static void gather(struct receive *r)
 	}
 }
 
+/* What the inspection (mail_inspect) found: a refusal, or another place for local copies. */
+static bool heed_inspection(struct receive *r, struct mail_verdict *ret)
+{
+	const struct mail_inspection *i = r->t->inspection;
+
+	if (!i)
+		return true;
+	if (i->refusal.code) {
+		*ret = i->refusal;
+		return false;
+	}
+	for (size_t k = 0; i->junk && k < r->n; k++)
+		if (r->finals[k].route->kind == MAIL_ROUTE_LOCAL)
+			r->finals[k].route->route = SPAN(MAIL_ROUTE_JUNK);
+	return true;
+}
+
 /* Everything that stands above the message as received. */
 static bool make_prefix(struct receive *r, struct mail_verdict *ret)
 {
@@ -198,6 +240,8 @@ static bool make_prefix(struct receive *r, struct mail_verdict *ret)
 
 	buf_init(&r->prefix, PREFIX_MAX);
 	trace_received_put(&r->prefix, &in);
+	if (t->inspection)
+		inspect_fields_put(t->inspection, r->conf, &r->prefix);
 	if (t->submission && r->opaque && submit_from_checked(r->env, t, r->conf))
 		return refuse(ret, 554, "5.6.0", SPAN("the message cannot be checked"));
 	if (t->submission && !r->opaque &&
@@ -269,13 +313,13 @@ static int store_direct(struct receive *r, const struct mail_route *to, bool *re
 	}
 	m.opaque |= poison_enter(r->env->poison, POISON_STORE, buf_span(&r->t->body), &slot);
 	*ret_tried = true;
-	e = store_append(a, SPAN("INBOX"), true, &m, &uid, &validity);
+	e = store_append(a, mail_mailbox_of(to->route), true, &m, &uid, &validity);
 	poison_leave(r->env->poison, slot);
 	if (e < 0)
 		return e;
 	struct event *ev = event_note(&r->t->events, "store.append");
 	event_span(ev, "account", address_text(&to->address, &r->t->mem), &r->t->mem);
-	event_str(ev, "mailbox", "INBOX", &r->t->mem);
+	event_span(ev, "mailbox", mail_mailbox_of(to->route), &r->t->mem);
 	event_u64(ev, "uid", uid.v, &r->t->mem);
 	count_add(COUNT_DELIVERED_LOCAL, 1);
 	return 0;
@@ -406,7 +450,8 @@ void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_
 	int e = 0;
 
 	gather(&r);
-	if (check_defects(&r, ret) && check_header(&r, ret) && make_prefix(&r, ret)) {
+	if (check_defects(&r, ret) && check_header(&r, ret) && heed_inspection(&r, ret) &&
+	    make_prefix(&r, ret)) {
 		e = r.n ? commit(&r) : 0;
 		id_format(&t->id, id);
 		if (!r.n)

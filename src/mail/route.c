@@ -186,9 +186,15 @@ int mail_route(struct core_env *env, const struct address *rcpt, bool authentica
 	return 0;
 }
 
+span mail_mailbox_of(span route)
+{
+	return span_eq_str(route, MAIL_ROUTE_JUNK) ? SPAN("Junk") : SPAN("INBOX");
+}
+
 bool mail_route_is_local(span route)
 {
-	return span_eq_str(route, "local") || span_eq_str(route, "expanded");
+	return span_eq_str(route, "local") || span_eq_str(route, MAIL_ROUTE_JUNK) ||
+	       span_eq_str(route, "expanded");
 }
 
 bool mail_route_full(struct core_env *env, const struct mail_route *routes, size_t n,

@@ -39,6 +39,7 @@ void mail_transaction_free(struct mail_transaction *t)
 	if (t->spool_fd >= 0)
 		close(t->spool_fd);
 	forget_body(t);
+	mail_inspection_free(t->inspection);
 	arena_done(&t->mem);
 	free(t);
 }
@@ -94,6 +95,25 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
 		return e;
 	}
 	return file_write_all(t->spool_fd, piece);
+}
+
+int mail_body_set_header(struct mail_transaction *t, span header, size_t old)
+{
+	struct buf fresh;
+	int e;
+
+	buf_init(&fresh, t->body.max);
+	buf_put_span(&fresh, header);
+	e = buf_put_span(&fresh, span_from(buf_span(&t->body), old));
+	if (e < 0) {
+		buf_done(&fresh);
+		return e;
+	}
+	t->body_size = t->body_size - old + header.n;
+	forget_body(t);
+	t->body = fresh;
+	atomic_fetch_add(&kept, t->body.cap);
+	return 0;
 }
 
 void mail_step(struct event_list *l, const char *name, const char *key, span value)

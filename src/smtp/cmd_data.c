@@ -33,7 +33,8 @@ static struct mail_verdict verdict_of_defects(unsigned defects, struct arena *me
 	return (struct mail_verdict){ 550, "5.6.0", span_str(text) };
 }
 
-/* *RET_RECORDED: mail_receive() has counted it and written the timeline. */
+/* *RET_RECORDED: mail_receive() has counted it and written the timeline.  No verdict (code 0): the
+ * session waits for what others say. */
 static struct mail_verdict judge(struct smtp_job *j, bool *ret_recorded)
 {
 	struct smtp_session *st = j->st;
@@ -46,6 +47,10 @@ static struct mail_verdict judge(struct smtp_job *j, bool *ret_recorded)
 		return verdict_of_error(st->body_error);
 	if (defects)
 		return verdict_of_defects(defects, &t->mem);
+	if (!mail_inspect(j->env, t)) {
+		j->end = SMTP_END_WAIT;
+		return v;
+	}
 	*ret_recorded = true;
 	mail_receive(j->env, t, &v);
 	return v;
@@ -74,6 +79,8 @@ static void finish(struct smtp_job *j)
 	bool recorded;
 
 	v = judge(j, &recorded);
+	if (!v.code)
+		return;
 	if (v.code < 300 && !v.text.n) {
 		char id[ID_TEXT];
 
@@ -103,6 +110,10 @@ void smtp_body_piece(struct smtp_job *j, const struct sess_in *in)
 	if (!st->mail || !st->mail->n_rcpts) { /* front is mistaken: never 250 for it */
 		if (last)
 			smtp_answer(j, &smtp_answer_need_rcpt);
+		return;
+	}
+	if (in->again) {
+		finish(j);
 		return;
 	}
 	if (in->body_flags & SESS_BODY_BAD)

@@ -29,6 +29,11 @@ static span tls_text(const struct sess_tls *tls, struct arena *mem)
 			   : SPAN_NULL;
 }
 
+static void wake(void *table, uint64_t id)
+{
+	sess_wake(table, id);
+}
+
 /* What the session knows of who brings the message. */
 static struct mail_transaction *transaction_of(struct smtp_job *j)
 {
@@ -37,6 +42,9 @@ static struct mail_transaction *transaction_of(struct smtp_job *j)
 	char ip[SOCK_TEXT];
 	struct event *e;
 
+	t->wake = wake;
+	t->wake_arg = j->s->table;
+	t->wake_id = j->s->id;
 	t->peer = j->s->peer;
 	t->helo = arena_span(&t->mem, span_str(st->helo_name));
 	t->esmtp = st->esmtp;

@@ -99,18 +99,25 @@ static void run_line(struct smtp_job *j, span line)
 		smtp_answer(j, a);
 }
 
+/* A line that must wait for an answer from elsewhere is run again, as the first one, when it came. */
 static void run_items(struct smtp_job *j, span items)
 {
+	struct smtp_session *st = j->st;
 	struct cursor c = cursor_of(items);
+	size_t start = c.at = st->resume_at;
 	uint8_t flags;
 	span line;
 
+	st->resume_at = 0;
 	while (j->end == SMTP_END_PARK && sess_item_next(&c, &flags, &line)) {
 		j->quiet = flags & SESS_ITEM_ANSWERED;
-		if (j->st->sasl)
+		if (st->sasl)
 			smtp_auth_line(j, line);
 		else
 			run_line(j, line);
+		if (j->end == SMTP_END_WAIT)
+			st->resume_at = start;
+		start = c.at;
 	}
 	j->quiet = false;
 }
@@ -176,6 +183,8 @@ static void smtp_job(struct sess *s, const struct sess_in *in)
 		sess_starttls(s, SPAN("220 2.0.0 Ready to start TLS\r\n"));
 	else if (j.end == SMTP_END_CLOSE)
 		sess_close(s);
+	else if (j.end == SMTP_END_WAIT)
+		sess_wait(s);
 	else
 		park(&j, in);
 }

@@ -22,9 +22,10 @@ struct smtp_session {
 	unsigned rejected;	 /* recipients of this transaction */
 	int body_error;		 /* the first failure of a piece; the rest is dropped */
 	unsigned body_defects;
+	size_t resume_at; /* of the input: the line that waits for an answer (sess_wait) */
 };
 
-enum smtp_end { SMTP_END_PARK, SMTP_END_CLOSE, SMTP_END_STARTTLS };
+enum smtp_end { SMTP_END_PARK, SMTP_END_WAIT, SMTP_END_CLOSE, SMTP_END_STARTTLS };
 
 struct smtp_job {
 	struct sess *s;

@@ -276,6 +276,15 @@ static void put_dmarc(struct buf *b, const struct dmarc_verdict *v)
 	put_property(b, "header.from", v->author);
 }
 
+/* RFC 8601 2.7.3. */
+static void put_iprev(struct buf *b, const struct iprev_verdict *v)
+{
+	put_method(b, "iprev", v->result, v->reason);
+	put_property(b, "policy.iprev", v->ip);
+	if (v->name.n)
+		put_property(b, "policy.name", v->name);
+}
+
 int authres_put(struct buf *b, const struct authres *r)
 {
 	buf_put_str(b, "Authentication-Results: ");
@@ -290,7 +299,9 @@ int authres_put(struct buf *b, const struct authres *r)
 		put_method(b, "arc", r->arc->result, r->arc->reason);
 	if (r->dmarc)
 		put_dmarc(b, r->dmarc);
-	if (!r->helo && !r->mail_from && !r->dkim && !r->arc && !r->dmarc)
+	if (r->iprev)
+		put_iprev(b, r->iprev);
+	if (!r->helo && !r->mail_from && !r->dkim && !r->arc && !r->dmarc && !r->iprev)
 		buf_put_str(b, "; none");
 	return buf_put_str(b, "\r\n");
 }

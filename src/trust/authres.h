@@ -5,6 +5,7 @@
 #include "trust/arc.h"
 #include "trust/dkim.h"
 #include "trust/dmarc.h"
+#include "trust/iprev.h"
 #include "trust/spf.h"
 
 #define AUTHRES_MAX 64 /* results read from one field */
@@ -32,6 +33,7 @@ struct authres {
 	const struct dkim_verdict *dkim;
 	const struct arc_verdict *arc;
 	const struct dmarc_verdict *dmarc;
+	const struct iprev_verdict *iprev;
 };
 /* Appends the field with CRLF.  Whatever peers chose is quoted. */
 int authres_put(struct buf *b, const struct authres *r);

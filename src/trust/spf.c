@@ -1,4 +1,5 @@
 /* check_host() of RFC 7208 4. */
+#include "trust/iprev.h"
 #include "trust/spf.h"
 
 #include "trust/ascii.h"
@@ -56,29 +57,6 @@ static bool same_network(const struct sockaddr_any *a, const struct sockaddr_any
 	return na == nb && same_bits(pa, pb, bits);
 }
 
-/* "192.0.2.1" or "2.0.0.1.0.d.b.8...": the form of %{i}; REVERSE that of a PTR name. */
-static span dotted(const struct sockaddr_any *a, bool reverse, struct arena *mem)
-{
-	struct buf b = BUF_INIT(128);
-	size_t n, parts;
-	const uint8_t *p = address_bytes(a, &n);
-	span ret;
-
-	parts = is_v6(a) ? 2 * n : n;
-	for (size_t i = 0; i < parts; i++) {
-		size_t k = reverse ? parts - 1 - i : i;
-		if (i)
-			buf_put_char(&b, '.');
-		if (is_v6(a))
-			buf_printf(&b, "%X", k % 2 ? p[k / 2] & 15 : p[k / 2] >> 4);
-		else
-			buf_put_u64(&b, p[k]);
-	}
-	ret = arena_span(mem, buf_span(&b));
-	buf_done(&b);
-	return ret;
-}
-
 /* ------------------------------------------------------------------ questions */
 
 static const struct dns_answer *ask(struct spf *s, span name, enum dns_type type)
@@ -121,10 +99,7 @@ static bool has_address(const struct spf *s, const struct dns_answer *a, unsigne
 /* The host's validated names (RFC 7208 5.5); errors count as absence.  PENDING or MATCH. */
 static enum match validated_names(struct spf *s, span ret[SPF_NAMES_MAX], size_t *ret_n)
 {
-	const char *zone = is_v6(&s->in->ip) ? "ip6.arpa" : "in-addr.arpa";
-	span name = span_str(
-		arena_printf(s->mem, "%.*s.%s", SPAN_FMT(dotted(&s->in->ip, true, s->mem)), zone));
-	const struct dns_answer *ptr = ask(s, name, DNS_PTR);
+	const struct dns_answer *ptr = ask(s, iprev_ptr_name(&s->in->ip, s->mem), DNS_PTR);
 	bool pending = false;
 
 	*ret_n = 0;
@@ -470,7 +445,7 @@ static int check_identity(const struct spf_input *in, span local, span domain,
 		.sender_domain = domain,
 		.sender = span_str(
 			arena_printf(mem, "%.*s@%.*s", SPAN_FMT(local), SPAN_FMT(domain))),
-		.ip = dotted(&in->ip, false, mem),
+		.ip = iprev_dotted(&in->ip, false, mem),
 		.in_addr = is_v6(&in->ip) ? SPAN("ip6") : SPAN("in-addr"),
 		.helo = in->helo,
 		.readable_ip = arena_span(mem, span_str(ip)),

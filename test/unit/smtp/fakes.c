@@ -13,7 +13,7 @@ static struct session {
 	struct sess s;
 	struct buf out, items;
 	struct wire_park park;
-	bool starttls, closed;
+	bool starttls, closed, waits;
 } session;
 
 /* ------------------------------------------------------------------ sys */
@@ -26,6 +26,15 @@ struct buf *sess_out(struct sess *s)
 void sess_park(struct sess *s, const struct wire_park *p)
 {
 	session.park = *p;
+}
+
+void sess_wait(struct sess *s)
+{
+	session.waits = true;
+}
+
+void sess_wake(struct sess_table *t, uint64_t id)
+{
 }
 
 void sess_starttls(struct sess *s, span reply)
@@ -178,6 +187,14 @@ int mail_body_add(struct core_env *e, struct mail_transaction *t, span piece, ui
 	return t->body_size > max_size ? ERR_TOOBIG : buf_put_span(&t->body, piece);
 }
 
+bool mail_inspect(struct core_env *e, struct mail_transaction *t)
+{
+	if (!fake.false_alarms)
+		return true;
+	fake.false_alarms--;
+	return false;
+}
+
 void mail_receive(struct core_env *e, struct mail_transaction *t, struct mail_verdict *ret)
 {
 	fake.received++;
@@ -243,9 +260,15 @@ void fake_session_close(void)
 
 void fake_job(const struct sess_in *in, struct buf *ret_output)
 {
-	fake.last_lane = session.s.ops->lane(&session.s, in);
-	session.s.ops->job(&session.s, in);
-	arena_reset(&job_mem);
+	struct sess_in again = *in;
+
+	do {
+		session.waits = false;
+		fake.last_lane = session.s.ops->lane(&session.s, &again);
+		session.s.ops->job(&session.s, &again);
+		arena_reset(&job_mem);
+		again.again = true;
+	} while (session.waits);
 	buf_put_span(ret_output, buf_span(&session.out));
 	buf_reset(&session.out);
 }

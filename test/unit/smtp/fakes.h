@@ -9,6 +9,7 @@ struct fake {
 	struct mail_verdict verdict; /* of mail_receive; code 0: 250 without a text */
 	int body_error;		     /* of mail_body_add */
 	bool poisoned;
+	unsigned false_alarms; /* mail_inspect makes the session wait that often */
 	/* what has happened */
 	unsigned received, journal; /* messages, timeline records by smtp itself */
 	struct buf from, to, body;  /* of the last message */

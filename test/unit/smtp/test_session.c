@@ -75,6 +75,19 @@ static void test_a_message(void **state)
 	end();
 }
 
+/* While others are asked about the message the answer is owed, and given once. */
+static void test_inspection(void **state)
+{
+	begin(false, true);
+	fake.false_alarms = 3;
+	say(HELLO FROM "RCPT TO:<user@ours.test>\r\nDATA\r\nSubject: x\r\n\r\nhi\r\n.\r\nNOOP\r\n");
+	WANTS("354", "250 2.0.0 Accepted as ", "250 2.0.0");
+	assert_int_equal(fake.false_alarms, 0);
+	assert_int_equal(fake.received, 1);
+	assert_string_equal(buf_cstr(&fake.body), "Subject: x\r\n\r\nhi\r\n");
+	end();
+}
+
 static void test_recipients(void **state)
 {
 	begin(false, false);
@@ -372,6 +385,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_message),
+		cmocka_unit_test(test_inspection),
 		cmocka_unit_test(test_recipients),
 		cmocka_unit_test(test_no_relay),
 		cmocka_unit_test(test_too_many_recipients),
