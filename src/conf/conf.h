@@ -29,6 +29,14 @@ struct conf_listener {
 struct conf_cert {
 	span chain_file, key_file;
 };
+/* A row of queue.rules: how what it matches is tried again.  0: as the queue's own values say. */
+#define CONF_MAX_RULES 64
+struct conf_rule {
+	span match; /* format/deferral.h */
+	usec first, max, lifetime;
+	uint32_t factor;       /* percent */
+	uint32_t min_priority; /* only messages of at least this priority (RFC 6710); 0: all */
+};
 #define CONF_MAX_RELAY_HOSTS 64
 enum conf_relay_tls {
 	CONF_RELAY_TLS_NONE,
@@ -73,6 +81,8 @@ struct conf {
 	size_t n_relay_hosts;
 	usec retry_first, retry_max, retry_lifetime, warn_after; /* warn_after 0: never */
 	uint32_t retry_factor, retry_jitter; /* percent */
+	struct conf_rule *retry_rules;
+	size_t n_retry_rules;
 	/* queue, store */
 	uint32_t queue_shards, store_handles;
 	uint64_t inline_max;
@@ -130,7 +140,7 @@ enum conf_reload { CONF_RELOAD, CONF_RESTART };
 struct conf_option {
 	const char *name; /* "relay.port" */
 	enum conf_type type;
-	const char *fallback; /* as written in a file */
+	const char *fallback; /* as written in a file; of ROWS a flow sequence or "" */
 	uint64_t min, max;    /* of counts, sizes (bytes), durations (seconds) */
 	const char *choices;  /* "owned|any" */
 	enum conf_reload reload;

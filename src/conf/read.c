@@ -9,6 +9,7 @@
 #include <yaml.h>
 
 #include "format/address.h"
+#include "format/deferral.h"
 #include "sys/file.h"
 
 #define MAX_DEPTH   16
@@ -230,6 +231,27 @@ static int read_section(struct reader *r, const yaml_node_t *n, span prefix, uns
 	return 0;
 }
 
+/* The default of a list is YAML as the file's own. */
+static int set_default_rows(struct reader *r, const struct conf_option *o)
+{
+	span text = span_str(o->fallback);
+	struct reader own = { .file = "default", .conf = r->conf, .info = r->info };
+	yaml_parser_t parser;
+	int ret = ERR_INTERNAL;
+
+	if (!text.n)
+		return 0;
+	if (!yaml_parser_initialize(&parser))
+		return err_set(r->info, ERR_NOMEM, "out of memory");
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text.p, text.n);
+	if (yaml_parser_load(&parser, &own.doc)) {
+		ret = read_rows(&own, o, yaml_document_get_root_node(&own.doc));
+		yaml_document_delete(&own.doc);
+	}
+	yaml_parser_delete(&parser);
+	return ret;
+}
+
 /* Options the file does not name get their default. */
 static int set_defaults(struct reader *r)
 {
@@ -239,9 +261,11 @@ static int set_defaults(struct reader *r)
 	for (size_t i = 0; i < conf_n_options; i++) {
 		const struct conf_option *o = &conf_options[i];
 
-		if (r->at[i].line || o->type == CONF_ROWS)
+		if (r->at[i].line)
 			continue;
-		ret = conf_value_set(r->conf, r->conf, o, span_str(o->fallback), &at, r->info);
+		ret = o->type == CONF_ROWS ? set_default_rows(r, o)
+					   : conf_value_set(r->conf, r->conf, o,
+							    span_str(o->fallback), &at, r->info);
 		if (ret < 0)
 			return ret;
 	}
@@ -295,6 +319,16 @@ static const char *relay_host_fault(const struct conf *c, const struct conf_rela
 	return NULL;
 }
 
+/* A row of queue.rules: NULL, or what it should be. */
+static const char *rule_fault(const struct conf *c, const struct conf_rule *r)
+{
+	if (!deferral_match_valid(r->match))
+		return deferral_match_help;
+	if ((r->first ? r->first : c->retry_first) > (r->max ? r->max : c->retry_max))
+		return "first to be no more than max";
+	return NULL;
+}
+
 /* What one value alone, or its type, cannot tell. */
 static int check_whole(struct reader *r)
 {
@@ -322,6 +356,12 @@ static int check_whole(struct reader *r)
 		return bad_value(r, "dns.stub_zone", "to be given together with dns.stub");
 	if (c->retry_first > c->retry_max)
 		return bad_value(r, "queue.retry_first", "no more than queue.retry_max");
+	for (size_t i = 0; i < c->n_retry_rules; i++) {
+		const char *fault = rule_fault(c, &c->retry_rules[i]);
+
+		if (fault)
+			return bad_value(r, "queue.rules", fault);
+	}
 	return 0;
 }
 

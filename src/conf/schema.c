@@ -36,6 +36,17 @@ static const struct conf_option relay_host_columns[] = {
 static const struct conf_table relay_hosts = TABLE(relay_host_columns, conf_relay_host,
 						   n_relay_hosts, CONF_MAX_RELAY_HOSTS);
 
+static const struct conf_option rule_columns[] = {
+	{ "match", CONF_TEXT, NULL, .offset = COLUMN(conf_rule, match) },
+	{ "priority", CONF_COUNT, "0", 0, 9, .offset = COLUMN(conf_rule, min_priority) },
+	{ "first", CONF_DURATION, "0s", 0, DAY, .offset = COLUMN(conf_rule, first) },
+	{ "factor", CONF_COUNT, "0", 0, 1000, .offset = COLUMN(conf_rule, factor) },
+	{ "max", CONF_DURATION, "0s", 0, 7 * DAY, .offset = COLUMN(conf_rule, max) },
+	{ "lifetime", CONF_DURATION, "0s", 0, 60 * DAY, .offset = COLUMN(conf_rule, lifetime) },
+};
+static const struct conf_table rules = TABLE(rule_columns, conf_rule, n_retry_rules,
+					     CONF_MAX_RULES);
+
 const struct conf_option conf_options[] = {
 	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
 	  "The fully qualified name this server greets with. Must be set.", AT(hostname) },
@@ -110,15 +121,19 @@ const struct conf_option conf_options[] = {
 	  AT(submission_from) },
 
 	{ "trust.check", CONF_CHOICE, "remote", 0, 0, "remote|all|none", CONF_RELOAD,
-	  "Whose mail is checked for its sender (SPF, DKIM, ARC, DMARC, the client's name): that of "
-	  "other hosts, that of clients on this machine too, or nobody's. Users who logged in are not.",
+	  "Whose mail is checked for its sender (SPF, DKIM, ARC, DMARC, the client's name): that "
+	  "of "
+	  "other hosts, that of clients on this machine too, or nobody's. Users who logged in are "
+	  "not.",
 	  AT(trust_check) },
 	{ "trust.dmarc", CONF_CHOICE, "enforce", 0, 0, "enforce|junk|report", CONF_RELOAD,
-	  "What becomes of mail that fails DMARC: what the author's domain asks for, the Junk mailbox "
+	  "What becomes of mail that fails DMARC: what the author's domain asks for, the Junk "
+	  "mailbox "
 	  "even where it asks for a refusal, or nothing but a note in Authentication-Results.",
 	  AT(trust_dmarc) },
 	{ "trust.sealers", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
-	  "Domains, with spaces between them, whose ARC seal is believed: mail that they passed on, and "
+	  "Domains, with spaces between them, whose ARC seal is believed: mail that they passed "
+	  "on, and "
 	  "that was authentic when they got it, is not refused by DMARC.",
 	  AT(trust_sealers) },
 
@@ -151,6 +166,20 @@ const struct conf_option conf_options[] = {
 	{ "queue.retry_jitter", CONF_COUNT, "10", 0, 50, NULL, CONF_RELOAD,
 	  "Percent by which each wait is varied at random, so that retries do not come in waves.",
 	  AT(retry_jitter) },
+	{ "queue.rules", CONF_ROWS,
+	  "[{match: greylist, first: 2m, factor: 150, max: 30m}, "
+	  "{match: mailbox_full, first: 30m, max: 12h}, "
+	  "{match: any, priority: 4, first: 1m, factor: 150, max: 30m}]",
+	  0, 0, NULL, CONF_RELOAD,
+	  "Other schedules by what the last attempt ran into: a list of {match: WHAT, priority: N, "
+	  "first: TIME, factor: PERCENT, max: TIME, lifetime: TIME}. The first that matches "
+	  "decides; what it leaves out or sets to 0 is as above. A match is greylist, "
+	  "mailbox_full, "
+	  "connect (no connection, or it was lost), dns, tls, any, a reply code such as 421, or an "
+	  "enhanced code such as 4.7.1 or 4.7. With a priority the rule is for messages of at "
+	  "least "
+	  "that priority (RFC 6710).",
+	  AT(retry_rules), &rules },
 	{ "queue.lifetime", CONF_DURATION, "5d", MINUTE, 60 * DAY, NULL, CONF_RELOAD,
 	  "After this time without success the sender gets the message back.", AT(retry_lifetime) },
 	{ "queue.warn_after", CONF_DURATION, "4h", 0, 60 * DAY, NULL, CONF_RELOAD,

@@ -65,6 +65,11 @@ static void test_defaults(void **state)
 	assert_true(c->relay_ipv6);
 	assert_false(c->lab);
 	assert_int_equal(c->n_certs, 0);
+	assert_int_equal(c->n_retry_rules, 3);
+	assert_span(c->retry_rules[0].match, "greylist");
+	assert_int_equal(c->retry_rules[0].first, 120 * USEC_SEC);
+	assert_int_equal(c->retry_rules[1].factor, 0);
+	assert_int_equal(c->retry_rules[2].min_priority, 4);
 	conf_unref(c);
 }
 
@@ -80,6 +85,8 @@ static void test_values(void **state)
 		"relay: {ipv6: no, port: 65535, source: 192.0.2.1}\n"
 		"submission: {from: any}\nlog: {level: alarm, format: json}\n"
 		"dns: {forward: 192.0.2.1@53, allow_local: true}\n"
+		"queue: {rules: [{match: 4.7.1, first: 1m}, {match: '421', lifetime: 1d, factor: "
+		"300}]}\n"
 		"tls: {certificates: [{chain: /a, key: /b}, {key: /d, chain: /c}]}\n");
 
 	assert_span(c->hostname, "no"); /* nothing is guessed from how a word looks */
@@ -103,6 +110,11 @@ static void test_values(void **state)
 	assert_int_equal(c->n_certs, 2);
 	assert_span(c->certs[1].chain_file, "/c");
 	assert_span(c->certs[1].key_file, "/d");
+	assert_int_equal(c->n_retry_rules, 2);
+	assert_span(c->retry_rules[0].match, "4.7.1");
+	assert_int_equal(c->retry_rules[0].first, 60 * USEC_SEC);
+	assert_int_equal(c->retry_rules[1].lifetime, 86400 * USEC_SEC);
+	assert_int_equal(c->retry_rules[1].factor, 300);
 	conf_unref(c);
 }
 
@@ -139,6 +151,14 @@ static void test_wrong_values(void **state)
 	    "f:2:34: tls.certificates: chain is given twice");
 	bad(HOST "tls: {certificates: [{cert: /a}]}",
 	    "f:2:23: tls.certificates: expected a list of maps {chain, key}");
+	bad(HOST "queue: {rules: [{first: 1m}]}", "f:2:17: queue.rules: match is missing");
+	bad(HOST "queue: {rules: [{match: any, factor: 1001}]}",
+	    "f:2:38: queue.rules: factor: expected a number from 0 to 1000");
+	bad(HOST "queue: {rules: [{match: grey}]}",
+	    "f:2:16: queue.rules: expected a match of any, greylist, mailbox_full, connect, dns, "
+	    "tls, a reply code (421) or an enhanced one (4.7.1)");
+	bad(HOST "queue: {rules: [{match: any, first: 5h}]}",
+	    "f:2:16: queue.rules: expected first to be no more than max");
 	bad(HOST "relay: {hosts: [{name: a b, host: h}]}",
 	    "f:2:16: relay.hosts: expected names of letters, digits, \"-\", \"_\" and \".\", at "
 	    "most "
