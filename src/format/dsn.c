@@ -421,6 +421,8 @@ static void put_status_part(struct report *x)
 		put_field(x->b, "Original-Envelope-Id", "", r->envelope_id, r->utf8);
 	put_field(x->b, "Reporting-MTA", "dns; ", r->reporting_mta, r->utf8);
 	put_date_field(x->b, "Arrival-Date", r->arrival);
+	if (r->deliver_by)
+		put_date_field(x->b, "Deliver-By-Date", r->deliver_by);
 	for (size_t i = 0; i < r->n_rcpts; i++)
 		put_rcpt_fields(x, &r->rcpts[i]);
 	buf_put_str(x->b, "\r\n");

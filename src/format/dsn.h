@@ -23,6 +23,7 @@ struct dsn_report {
 	span envelope_id;       /* ENVID or empty */
 	span message_id;        /* for our own Message-ID, with brackets */
 	usec arrival, now;
+	usec deliver_by;        /* RFC 2852 section 5; 0: was not asked for */
 	const struct dsn_rcpt *rcpts;
 	size_t n_rcpts;
 	span original;          /* the message, or its header */

@@ -28,22 +28,29 @@ static const struct queue_rcpt *rcpt_of(const struct settle *s, int64_t row)
 	return NULL;
 }
 
-/* A deferral past the lifetime is a failure, in the words of the last attempt. */
+/* A deferral past the lifetime, or past the time by which its sender wanted it delivered (RFC 2852
+ * section 4), is a failure, in the words of the last attempt. */
 static void expire(struct settle *s)
 {
-	if (!queue_expired(s->env->queue, s->lease, clock_wall()))
-		return;
+	usec now = clock_wall();
+	bool overdue = queue_overdue(s->lease, now);
+
 	for (size_t i = 0; i < s->n; i++) {
 		struct queue_result *r = &s->results[i];
 
-		if (r->outcome != OUTCOME_DEFERRED)
+		if (r->outcome != OUTCOME_DEFERRED ||
+		    !queue_expired(s->env->queue, s->lease, r, now))
 			continue;
 		r->outcome = OUTCOME_FAILED;
-		r->reply = span_str(arena_printf(
-			s->mem, "given up after too long a time; the last answer was: %.*s",
-			(int)MIN(r->reply.n, (size_t)2000), r->reply.p ? r->reply.p : ""));
-		if (!r->status[0])
-			snprintf(r->status, sizeof r->status, "4.4.7");
+		r->reply = span_str(arena_printf(s->mem, "%s; the last answer was: %.*s",
+						 overdue ? "not delivered in the time asked for"
+							 : "given up after too long a time",
+						 (int)MIN(r->reply.n, (size_t)2000),
+						 r->reply.p ? r->reply.p : ""));
+		if (overdue)
+			memcpy(r->status, "5.4.7", sizeof "5.4.7");
+		else if (!r->status[0])
+			memcpy(r->status, "4.4.7", sizeof "4.4.7");
 	}
 }
 
@@ -58,6 +65,7 @@ static bool owes_report(const struct settle *s, const struct queue_result *r, en
 {
 	static const enum dsn_action success[] = { [END_DELIVERED] = DSN_DELIVERED,
 						   [END_RELAYED] = DSN_RELAYED,
+						   [END_PASSED_ON] = DSN_RELAYED,
 						   [END_EXPANDED] = DSN_EXPANDED };
 	const struct queue_rcpt *rcpt = rcpt_of(s, r->row);
 	unsigned notify;
@@ -68,6 +76,10 @@ static bool owes_report(const struct settle *s, const struct queue_result *r, en
 	switch (r->outcome) {
 	case OUTCOME_DELIVERED:
 		*ret = success[r->end];
+		/* RFC 2852 section 4: each hop tells that the message went on. */
+		if (s->lease->terms.by_trace && !(notify & RCPT_NOTIFY_NEVER) &&
+		    *ret == DSN_RELAYED)
+			return true;
 		return (notify & RCPT_NOTIFY_SUCCESS) && r->end != END_PASSED_ON;
 	case OUTCOME_FAILED:
 		*ret = DSN_FAILED;
@@ -114,8 +126,11 @@ static void fill_rcpt(struct settle *s, const struct queue_result *r, enum dsn_a
 				.remote_mta = span_cut(&host, '['),
 				.diagnostic = r->reply,
 				.last_attempt = clock_wall(),
-				.will_retry_until = s->lease->expires_at };
+				.will_retry_until = queue_retry_until(s->env->queue, s->lease, r) };
 	snprintf(d->status, sizeof d->status, "%s", r->status);
+	if (action == DSN_DELAYED && s->lease->terms.deliver_by &&
+	    clock_wall() >= s->lease->terms.deliver_by)
+		memcpy(d->status, "4.4.7", sizeof "4.4.7"); /* RFC 2852 section 4 */
 }
 
 static size_t fill_list(struct settle *s, struct dsn_rcpt *list)
@@ -188,6 +203,7 @@ static bool make_report(struct settle *s, struct queue_message_in *ret, struct b
 				     .message_id = span_str(arena_printf(s->mem, "<%s@%.*s>", id,
 									 SPAN_FMT(conf->hostname))),
 				     .arrival = s->lease->accepted_at,
+				     .deliver_by = s->lease->terms.deliver_by,
 				     .now = clock_wall(),
 				     .rcpts = list,
 				     .n_rcpts = n,
@@ -298,4 +314,27 @@ int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_
 	if (reported)
 		note_report(&s, &dsn_id, message_id);
 	return e;
+}
+
+bool mail_return_overdue(struct core_env *env, const struct queue_lease *l)
+{
+	_cleanup_(arena_donep) struct arena mem;
+	struct event_list events;
+	struct queue_result *results;
+
+	if (!queue_overdue(l, clock_wall()))
+		return false;
+	arena_init(&mem);
+	event_list_init(&events, &mem);
+	results = arena_array(&mem, struct queue_result, l->n_rcpts);
+	for (size_t i = 0; i < l->n_rcpts; i++)
+		results[i] = (struct queue_result){
+			.row = l->rcpts[i].row,
+			.outcome = OUTCOME_FAILED,
+			.reply = SPAN("550 5.4.7 not delivered in the time asked for"),
+			.status = "5.4.7"
+		};
+	if (mail_settle(env, l, results, l->n_rcpts, &events) < 0)
+		queue_release(env->queue, l);
+	return true;
 }

@@ -113,6 +113,9 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l);
  * local and remote delivery. */
 int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_result *results,
 		size_t n, struct event_list *events);
+/* Returns L, just leased, if the time in which its sender wanted it delivered is over (RFC 2852): nobody may try it
+ * any more.  True: it is settled. */
+bool mail_return_overdue(struct core_env *env, const struct queue_lease *l);
 /* Fails what F means and nobody is delivering, held or not, as "550 5.7.0 returned by the administrator":
  * mail_settle() for each message, so the senders hear of it.  *RET_COUNT recipients, also on failure. */
 int mail_give_back(struct core_env *env, const struct queue_filter *f, size_t *ret_count);

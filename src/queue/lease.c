@@ -95,13 +95,14 @@ static int read_group(struct queue *q, const struct group *g, struct arena *mem,
 
 int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue_lease *ret)
 {
-	usec lifetime = q->conf.lifetime, warn_after = q->conf.warn_after;
+	usec warn_after = q->conf.warn_after;
 	pthread_mutex_unlock(&q->lock);
 	int r = read_group(q, g, mem, ret);
 	if (r > 0) {
-		usec from = MAX(ret->accepted_at, ret->held_until);
-		ret->expires_at = from + lifetime;
-		ret->warn_at = warn_after ? from + warn_after : 0;
+		usec by = ret->terms.by_return ? 0 : ret->terms.deliver_by;
+		ret->warn_at = warn_after ? MAX(ret->accepted_at, ret->held_until) + warn_after : 0;
+		if (by && (!ret->warn_at || by < ret->warn_at))
+			ret->warn_at = by;
 	}
 	pthread_mutex_lock(&q->lock);
 	if (r == 0)
@@ -192,14 +193,4 @@ void queue_release(struct queue *q, const struct queue_lease *l)
 	if (g && !g->kept)
 		schedule_unlease(q, g, g->due);
 	schedule_unlock(q);
-}
-
-bool queue_expired(const struct queue *q, const struct queue_lease *l, usec now)
-{
-	if (now <= l->expires_at)
-		return false;
-	for (size_t i = 0; i < l->n_rcpts; i++)
-		if (l->rcpts[i].attempts == 0)
-			return false;
-	return true;
 }

@@ -51,7 +51,8 @@ static int open_all(struct queue *q, struct err_info *info)
 int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
-	q->conf = *conf;
+	arena_init(&q->rules_mem);
+	retry_take_conf(q, conf);
 	q->dir = xstrdup(conf->dir);
 	q->blobs = join(conf->dir, "blobs");
 	q->conf.dir = q->dir;
@@ -87,6 +88,7 @@ void queue_close(struct queue *q)
 		unsettled_free(u);
 	}
 	pthread_mutex_destroy(&q->lock);
+	arena_done(&q->rules_mem);
 	free(q->dir);
 	free(q->blobs);
 	free(q);
@@ -94,12 +96,12 @@ void queue_close(struct queue *q)
 
 void queue_set_conf(struct queue *q, const struct queue_conf *conf)
 {
+	struct queue_conf next = *conf;
+	next.dir = q->dir;
+	next.shards = q->conf.shards;
+	next.inline_max = q->conf.inline_max;
 	pthread_mutex_lock(&q->lock);
-	struct queue_conf old = q->conf;
-	q->conf = *conf;
-	q->conf.dir = old.dir;
-	q->conf.shards = old.shards;
-	q->conf.inline_max = old.inline_max;
+	retry_take_conf(q, &next);
 	pthread_mutex_unlock(&q->lock);
 	queue_clock_changed(q);
 }
@@ -131,21 +133,4 @@ void queue_stats(struct queue *q, uint64_t *ret_messages, uint64_t *ret_rcpts, u
 	*ret_rcpts = q->n_rcpts;
 	*ret_leased = q->n_leased;
 	pthread_mutex_unlock(&q->lock);
-}
-
-usec queue_backoff(const struct queue_conf *c, unsigned attempts, uint64_t random)
-{
-	usec delay = MAX(c->retry_first, USEC_SEC), cap = MAX(c->retry_max, delay);
-	unsigned factor = MAX(c->retry_factor_percent, 100u);
-	for (unsigned i = 1; i < attempts && delay < cap; i++) {
-		/* In two steps, so that no factor can overflow: delay < cap, and the quotient is
-		 * small. */
-		usec more = delay / 100 * (usec)factor;
-		if (more <= delay)
-			break;
-		delay = more;
-	}
-	delay = MIN(delay, cap);
-	usec jitter = delay / 100 * (usec)MIN(c->jitter_percent, 99u);
-	return jitter ? delay - jitter + (usec)(random % (2 * (uint64_t)jitter + 1)) : delay;
 }

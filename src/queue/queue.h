@@ -9,7 +9,8 @@
  *      keep a repeated local delivery from making a second copy.
  *  Q4  A message row leaves when no recipient waits and no DSN is owed; then its blob; then, elsewhere,
  *      the delivery keys.  The keys of removed rows stay listed until queue_key_done().
- *  Q5  A recipient's next attempt is a wall time; the schedule in memory is rebuilt from the rows.
+ *  Q5  A recipient's next attempt is a wall time; the schedule in memory is rebuilt from the rows.  It is never
+ *      later than the time its sender asked to deliver by, before that has passed.
  *  Q6  A DSN that a message owes is accepted into the queue in the same commit that marks it reported
  *      (same shard), so it is sent once.
  *  Q7  A waiting recipient may be held: durable, it is not leased by queue_lease() or queue_lease_route(), and so does
@@ -36,6 +37,13 @@
 #include "base/id.h"
 
 struct queue;
+/* How what MATCH means (format/deferral.h) is tried again; 0: as the queue_conf's own values say. */
+struct queue_rule {
+	span match;
+	unsigned min_priority; /* only messages of at least that priority; 0: all */
+	usec first, max, lifetime;
+	unsigned factor_percent;
+};
 struct queue_conf {
 	const char *dir;      /* DATA/queue */
 	unsigned shards;      /* 1..64; fixed when the queue was made */
@@ -44,6 +52,8 @@ struct queue_conf {
 	usec retry_first, retry_max, lifetime;
 	usec warn_after; /* 0: nobody is told of a delay */
 	unsigned retry_factor_percent, jitter_percent;
+	const struct queue_rule *rules; /* the first that matches the last answer decides; copied */
+	size_t n_rules;
 };
 /* Rebuilds the schedule from the shards.  ERR_BUSY, ERR_VERSION, ... */
 int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info);
@@ -106,8 +116,8 @@ struct queue_lease {
 	int64_t message_row;
 	span sender, route, envid;
 	uint64_t size;
-	usec accepted_at, expires_at;
-	usec warn_at; /* from then on a delay is told; 0: never */
+	usec accepted_at;
+	usec warn_at; /* from then on a delay is told, at the latest when TERMS said to deliver by; 0: never */
 	struct queue_terms terms;
 	usec held_until; /* 0: was not held */
 	bool smtputf8, body_8bit, is_dsn, ret_full, ret_hdrs;
@@ -147,7 +157,7 @@ struct queue_result {
 	span reply;       /* "550 5.1.1 ..." text kept for people */
 	char status[12];  /* enhanced code */
 	span remote;      /* host[ip] or empty */
-	usec not_before;  /* DEFERRED: 0 = by the schedule */
+	usec not_before;  /* DEFERRED: 0 = by the schedule's rules */
 };
 /* Settles all recipients of a lease in one commit; DSN (may be NULL) is accepted in the same commit (Q6).
  * Deferred recipients past their lifetime are turned into failures by the caller beforehand
@@ -160,11 +170,17 @@ struct queue_result {
 int queue_settle(struct queue *q, const struct queue_lease *l, const struct queue_result *r, size_t n, const struct queue_message_in *dsn,
 		 struct arena *mem) _must_check_;
 void queue_release(struct queue *q, const struct queue_lease *l); /* gives back untried (shutdown) */
-/* True if the lifetime is over and every recipient of L was tried at least once before this lease, so that
- * a clock that jumped ahead bounces nothing untried.  Ask after the attempt of this lease has failed. */
-bool queue_expired(const struct queue *q, const struct queue_lease *l, usec now);
-/* When the next attempt after ATTEMPTS failures is due, with jitter. */
-usec queue_backoff(const struct queue_conf *c, unsigned attempts, uint64_t random);
+/* L must be returned untried: its sender has asked for that by now (RFC 2852, by-mode R). */
+bool queue_overdue(const struct queue_lease *l, usec now);
+/* Is the deferral R the last?  True if L is overdue, or if R's lifetime is over and every recipient of L was tried at
+ * least once before this lease, so that a clock that jumped ahead bounces nothing untried.  Ask after the attempt. */
+bool queue_expired(struct queue *q, const struct queue_lease *l, const struct queue_result *r, usec now);
+/* When that will be. */
+usec queue_retry_until(struct queue *q, const struct queue_lease *l, const struct queue_result *r);
+/* The rule that decides about a deferral, or NULL: C's own values do. */
+const struct queue_rule *queue_rule_find(const struct queue_conf *c, span reply, span status, int priority);
+/* The delay after ATTEMPTS failures, with jitter.  An earlier attempt of another kind counts as one of this. */
+usec queue_backoff(const struct queue_conf *c, const struct queue_rule *rule, unsigned attempts, uint64_t random);
 
 /* Delivery keys of rows that are gone (Q4): take up to MAX, drop them in the accounts, then tell.  Each call goes on
  * where the last one ended, so that those that cannot be dropped now do not keep back the others; fewer than MAX: that

@@ -88,6 +88,7 @@ struct group {
 
 struct queue {
 	struct queue_conf conf; /* lock */
+	struct arena rules_mem; /* of conf.rules */
 	char *dir, *blobs;
 	struct shard shard[SHARDS_MAX];
 	unsigned n_shards;
@@ -145,6 +146,19 @@ void schedule_clamp(struct queue *q, usec now);
 void schedule_free(struct queue *q);
 /* Unlocks, then calls the hook if something became due before the time that was told. */
 void schedule_unlock(struct queue *q);
+
+/* --- retry.c: pure, but for the last --- */
+/* The time of RCPT's next attempt after the deferral R. */
+usec retry_at(const struct queue_conf *c, const struct queue_terms *terms,
+	      const struct queue_rcpt *rcpt, const struct queue_result *r, usec now,
+	      uint64_t random);
+/* The longest delay any rule can give. */
+usec retry_longest(const struct queue_conf *c);
+/* After that time a deferral with this answer is the last; the lifetime counts from FROM. */
+usec retry_ends(const struct queue_conf *c, usec from, const struct queue_terms *terms, span reply,
+		span status);
+/* Copies C with its rules into Q; the lock is held, or nobody else knows Q yet. */
+void retry_take_conf(struct queue *q, const struct queue_conf *c);
 
 /* --- lease.c --- */
 /* Of message.flags and the columns deliver_by, priority of the row that S stands on. */

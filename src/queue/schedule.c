@@ -212,7 +212,7 @@ struct group *schedule_find(struct queue *q, unsigned shard, int64_t message, in
 
 usec schedule_latest(const struct queue *q, usec now)
 {
-	return now + q->conf.retry_max + q->conf.retry_max / 100 * q->conf.jitter_percent;
+	return now + retry_longest(&q->conf);
 }
 
 /* After the wall clock jumped back, what the schedule put a few hours ahead would wait for the

@@ -38,9 +38,9 @@ static const struct queue_result *result_of(const struct queue_result *r, size_t
 	return NULL;
 }
 
-static struct plan plan_one(const struct queue_conf *conf, const struct queue_rcpt *rcpt,
-			    const struct queue_result *r, const struct group *g, usec now,
-			    uint64_t random)
+static struct plan plan_one(const struct queue_conf *conf, const struct queue_terms *terms,
+			    const struct queue_rcpt *rcpt, const struct queue_result *r,
+			    const struct group *g, usec now, uint64_t random)
 {
 	struct plan p = {
 		.row = rcpt->row, .r = r, .waits = true, .fixed = g->fixed, .next = g->due
@@ -52,8 +52,7 @@ static struct plan plan_one(const struct queue_conf *conf, const struct queue_rc
 		break;
 	case OUTCOME_DEFERRED:
 		p.fixed = r->not_before != 0;
-		p.next = p.fixed ? r->not_before
-				 : now + queue_backoff(conf, rcpt->attempts + 1, random);
+		p.next = retry_at(conf, terms, rcpt, r, now, random);
 		break;
 	case OUTCOME_RELEASED:
 		if (r && r->not_before) {
@@ -78,7 +77,7 @@ static int make_plans(struct queue *q, const struct queue_lease *l, const struct
 	for (size_t i = 0; g && i < l->n_rcpts; i++) {
 		const struct queue_result *one = result_of(r, n, i, l->rcpts[i].row);
 		used += one != NULL;
-		plans[i] = plan_one(&q->conf, &l->rcpts[i], one, g, now, random);
+		plans[i] = plan_one(&q->conf, &l->terms, &l->rcpts[i], one, g, now, random);
 	}
 	pthread_mutex_unlock(&q->lock);
 	if (!g)
@@ -277,7 +276,8 @@ static struct unsettled *unsettled_new(const struct queue_lease *l, const struct
 	u->l.rcpts = arena_array(&u->mem, struct queue_rcpt, l->n_rcpts);
 	for (size_t i = 0; i < l->n_rcpts; i++)
 		u->l.rcpts[i] = (struct queue_rcpt){ .row = l->rcpts[i].row,
-						     .attempts = l->rcpts[i].attempts };
+						     .attempts = l->rcpts[i].attempts,
+						     .warned = l->rcpts[i].warned };
 	u->r = arena_array(&u->mem, struct queue_result, n);
 	for (size_t i = 0; i < n; i++) {
 		u->r[i] = r[i];

@@ -81,6 +81,14 @@ static void settled(void *arg)
 	delivery_over(d);
 }
 
+static bool lease_next(struct relay *r, span route, struct delivery *next)
+{
+	while (queue_lease_route(r->env->queue, route, &next->mem, &next->lease) == 1)
+		if (!mail_return_overdue(r->env, &next->lease))
+			return true;
+	return false;
+}
+
 static void settle_job(struct job *j)
 {
 	struct delivery *d = CONTAINER_OF(j, struct delivery, job), *next;
@@ -93,7 +101,7 @@ static void settle_job(struct job *j)
 	}
 	if (d->want_next && err == 0) {
 		next = delivery_new(r);
-		if (queue_lease_route(r->env->queue, d->lease.route, &next->mem, &next->lease) == 1)
+		if (lease_next(r, d->lease.route, next))
 			d->next_lease = next;
 		else
 			delivery_free(next);

@@ -168,6 +168,10 @@ static void lease_job(struct job *j)
 			delivery_free(d);
 			break;
 		}
+		if (mail_return_overdue(r->env, &d->lease)) {
+			delivery_free(d);
+			continue;
+		}
 		*tail = d;
 		tail = &d->queue_next;
 		r->batch_n++;

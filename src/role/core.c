@@ -68,8 +68,19 @@ static struct conf *core_conf(struct core_env *env)
 	return conf;
 }
 
-static struct queue_conf queue_conf_of(const struct conf *conf)
+/* RULES has room for CONF_MAX_RULES, and must live until the queue has taken them. */
+static struct queue_conf queue_conf_of(const struct conf *conf, struct queue_rule *rules)
 {
+	for (size_t i = 0; i < conf->n_retry_rules; i++) {
+		const struct conf_rule *r = &conf->retry_rules[i];
+
+		rules[i] = (struct queue_rule){ .match = r->match,
+						.min_priority = r->min_priority,
+						.first = r->first,
+						.max = r->max,
+						.lifetime = r->lifetime,
+						.factor_percent = r->factor };
+	}
 	return (struct queue_conf){ .dir = "queue",
 				    .shards = conf->queue_shards,
 				    .inline_max = conf->inline_max,
@@ -78,7 +89,9 @@ static struct queue_conf queue_conf_of(const struct conf *conf)
 				    .lifetime = conf->retry_lifetime,
 				    .warn_after = conf->warn_after,
 				    .retry_factor_percent = conf->retry_factor,
-				    .jitter_percent = conf->retry_jitter };
+				    .jitter_percent = conf->retry_jitter,
+				    .rules = rules,
+				    .n_rules = conf->n_retry_rules };
 }
 
 /* ------------------------------------------------------------------ configuration and clock */
@@ -122,7 +135,8 @@ static int take_conf(struct core *c, span text)
 	conf_unref(old);
 	log_setup("core", (enum log_level)fresh->log_level, (enum log_format)fresh->log_format, 2);
 	if (c->env.queue) {
-		struct queue_conf q = queue_conf_of(fresh);
+		struct queue_rule rules[CONF_MAX_RULES];
+		struct queue_conf q = queue_conf_of(fresh, rules);
 
 		queue_set_conf(c->env.queue, &q);
 	}
@@ -413,7 +427,8 @@ static int open_data(struct core *c)
 	struct store_conf store = { .dir = "accounts",
 				    .max_open = f->store_handles,
 				    .inline_max = f->inline_max };
-	struct queue_conf queue = queue_conf_of(f);
+	struct queue_rule rules[CONF_MAX_RULES];
+	struct queue_conf queue = queue_conf_of(f, rules);
 	struct events_conf events = { .dir = "events",
 				      .segment_bytes = EVENT_SEGMENT,
 				      .retention = f->events_retention };
@@ -480,7 +495,7 @@ static bool stop(struct core *c)
 	if (c->admin_io)
 		loop_io_del(c->admin_io);
 	if (!admin_has_ended(c))
-		return false; /* everything durable stands a kill at any time */
+		return false;		      /* everything durable stands a kill at any time */
 	ask_table_set_out(c->env.asks, NULL); /* jobs that wait go on, and end */
 	pool_free(c->env.pool);
 	sess_table_free(c->env.sessions);

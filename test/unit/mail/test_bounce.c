@@ -398,13 +398,98 @@ static void test_expanded_late(void **state)
 		   "Final-Recipient: rfc822; carol@here.test\r\nAction: expanded\r\n");
 }
 
-/* --- delay (RFC 3461 5.2.5) --- */
-
 static void defer(const char *address)
 {
 	answer(address, OUTCOME_DEFERRED, "4.4.1", "no route to it", "");
 	deliver_all();
 }
+
+/* --- deliver by (RFC 2852) --- */
+
+static void queue_by(usec by, bool by_return, bool by_trace, unsigned notify)
+{
+	struct queue_rcpt_in to = { .address = SPAN("out@else.test"),
+				    .route = SPAN("smtp:else.test"),
+				    .notify = notify };
+	struct queue_message_in m = {
+		.id = id_new(),
+		.sender = SPAN("alice@here.test"),
+		.body = SPAN("Subject: x\r\n\r\nx\r\n"),
+		.size = 17,
+		.terms = { .deliver_by = by, .by_return = by_return, .by_trace = by_trace },
+		.rcpts = &to,
+		.n_rcpts = 1
+	};
+
+	assert_int_equal(queue_accept(w.env.queue, &m), 0);
+}
+
+static void test_by_return(void **state)
+{
+	struct queue_lease l;
+	usec hour = 3600 * USEC_SEC, by = clock_wall() + hour;
+	span m;
+
+	queue_by(by, true, false, 0);
+	assert_true(take_lease(&l));
+	assert_false(mail_return_overdue(&w.env, &l));
+	queue_release(w.env.queue, &l);
+	defer("out@else.test");
+	clock_set_offset(hour + USEC_SEC);
+	assert_true(take_lease(&l));
+	assert_true(mail_return_overdue(&w.env, &l));
+	deliver_all();
+	m = inbox_get("alice@here.test", 1);
+	assert_has(m, "Action: failed\r\nStatus: 5.4.7\r\n");
+	assert_has(m, "Deliver-By-Date: ");
+	assert_int_equal(queue_rcpts(), 0);
+	/* It is over while an attempt is under way. */
+	queue_by(clock_wall() - USEC_SEC, true, false, 0);
+	defer("out@else.test");
+	deliver_all();
+	m = inbox_get("alice@here.test", 2);
+	assert_has(m, "Action: failed\r\nStatus: 5.4.7\r\n");
+	assert_has(m, "not delivered in the time asked for; the last answer was: ");
+	assert_int_equal(queue_rcpts(), 0);
+}
+
+static void test_by_notify(void **state)
+{
+	usec hour = 3600 * USEC_SEC;
+
+	queue_by(clock_wall() + hour, false, false, 0);
+	defer("out@else.test");
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+	clock_set_offset(hour + USEC_SEC);
+	defer("out@else.test");
+	deliver_all();
+	assert_has(inbox_get("alice@here.test", 1), "Action: delayed\r\nStatus: 4.4.7\r\n");
+	clock_set_offset(4 * hour);
+	defer("out@else.test");
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_int_equal(queue_rcpts(), 1);
+}
+
+static void test_by_trace(void **state)
+{
+	struct queue_result on = { .outcome = OUTCOME_DELIVERED,
+				   .end = END_PASSED_ON,
+				   .status = "2.0.0",
+				   .reply = SPAN("250 2.0.0 taken") };
+
+	queue_by(clock_wall() + 60 * USEC_SEC, false, true, 0);
+	answer_like("out@else.test", &on);
+	deliver_all();
+	assert_has(inbox_get("alice@here.test", 1), "Action: relayed\r\n");
+	queue_by(clock_wall() + 60 * USEC_SEC, false, true, RCPT_NOTIFY_NEVER);
+	answer_like("out@else.test", &on);
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+}
+
+/* --- delay (RFC 3461 5.2.5) --- */
 
 static void test_delayed(void **state)
 {
@@ -499,6 +584,9 @@ int main(void)
 		T(test_expanded),
 		T(test_expanded_late),
 		T(test_expanded_given_back),
+		T(test_by_return),
+		T(test_by_notify),
+		T(test_by_trace),
 		T(test_delayed),
 		T(test_delay_unasked),
 		T(test_ret),

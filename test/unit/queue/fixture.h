@@ -107,6 +107,9 @@ static inline int settle_all(struct fixture *f, const struct queue_lease *l, enu
 	return queue_settle(f->q, l, r, l->n_rcpts, NULL, &f->mem);
 }
 
+/* A deferral that no rule matches. */
+static const struct queue_result deferral = { .outcome = OUTCOME_DEFERRED };
+
 static inline size_t list(struct fixture *f, struct queue_filter filter, struct queue_entry **ret)
 {
 	size_t n;

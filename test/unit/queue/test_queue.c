@@ -141,7 +141,7 @@ static void backoff_stays_in_bounds(void **state)
 		usec low = want - want / 100 * 10, high = want + want / 100 * 10;
 		usec least = INT64_MAX, most = 0;
 		for (uint64_t i = 0; i < 1000; i++) {
-			usec d = queue_backoff(&f->conf, attempts, i * 0x9e3779b97f4a7c15);
+			usec d = queue_backoff(&f->conf, NULL, attempts, i * 0x9e3779b97f4a7c15);
 			assert_in_range(d, low, high);
 			least = MIN(least, d);
 			most = MAX(most, d);
@@ -152,7 +152,7 @@ static void backoff_stays_in_bounds(void **state)
 	struct queue_conf wild = { .retry_first = INT64_MAX / 2,
 				   .retry_max = INT64_MAX / 2,
 				   .retry_factor_percent = 4000000000 };
-	assert_true(queue_backoff(&wild, UINT32_MAX, 7) > 0);
+	assert_true(queue_backoff(&wild, NULL, UINT32_MAX, 7) > 0);
 }
 
 static void retries_until_the_lifetime_ends(void **state)
@@ -170,7 +170,7 @@ static void retries_until_the_lifetime_ends(void **state)
 		}
 		assert_int_equal(l.rcpts[0].attempts, attempts);
 		attempts++;
-		if (queue_expired(f->q, &l, clock_wall()))
+		if (queue_expired(f->q, &l, &deferral, clock_wall()))
 			break;
 		if (attempts % 5 == 0) { /* the times survive a restart (Q5) */
 			assert_int_equal(settle_all(f, &l, OUTCOME_DEFERRED, 0), 0);
@@ -195,11 +195,11 @@ static void a_jump_ahead_bounces_nothing_untried(void **state)
 	assert_int_equal(accept_body(f, SPAN("m"), &r, 1, NULL), 0);
 	pass_time(10000 * HOUR);
 	assert_true(lease(f, &l));
-	assert_false(queue_expired(f->q, &l, clock_wall()));
+	assert_false(queue_expired(f->q, &l, &deferral, clock_wall()));
 	assert_int_equal(settle_all(f, &l, OUTCOME_DEFERRED, 0), 0);
 	pass_time(5 * HOUR);
 	assert_true(lease(f, &l));
-	assert_true(queue_expired(f->q, &l, clock_wall()));
+	assert_true(queue_expired(f->q, &l, &deferral, clock_wall()));
 }
 
 static void a_jump_back_repeats_and_strands_nothing(void **state)
@@ -665,7 +665,7 @@ static void terms_are_kept(void **state)
 	assert_int_equal(l.terms.priority, -9);
 	assert_true(l.terms.by_return && l.terms.by_trace && l.terms.require_tls);
 	assert_true(l.held_until == until);
-	assert_true(l.expires_at == until + f->conf.lifetime);
+	assert_true(queue_retry_until(f->q, &l, &deferral) == until + HOUR);
 	assert_true(l.warn_at == until + f->conf.warn_after);
 }
 
@@ -712,7 +712,7 @@ static void older_schema(void **state)
 	assert_int_equal(l.rcpts[0].attempts, 1);
 	assert_false(l.rcpts[0].warned);
 	assert_true(!l.terms.deliver_by && !l.terms.priority && !l.terms.require_tls);
-	assert_true(l.expires_at == l.accepted_at + f->conf.lifetime);
+	assert_true(queue_retry_until(f->q, &l, &deferral) == l.accepted_at + f->conf.lifetime);
 	assert_int_equal(settle_all(f, &l, OUTCOME_DELIVERED, 0), 0);
 	assert_int_equal(list(f, (struct queue_filter){ .any = true }, NULL), 0);
 }

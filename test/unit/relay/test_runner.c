@@ -142,6 +142,11 @@ int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_
 	return 0;
 }
 
+bool mail_return_overdue(struct core_env *env, const struct queue_lease *l)
+{
+	return false;
+}
+
 void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 {
 	pthread_mutex_lock(&lock);
