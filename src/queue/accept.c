@@ -153,9 +153,16 @@ void insert_schedule(struct queue *q, const struct insert *in)
 				break;
 			rows[to - from] = in->first_rcpt + in->order[to];
 		}
-		schedule_add(q, in->s->no, in->row, &in->m->id, first->route,
-			     first->not_before ? first->not_before : in->at, first->not_before != 0,
-			     false, rows, to - from);
+		schedule_add(
+			q, &(struct waiting){ .shard = in->s->no,
+					      .message = in->row,
+					      .id = &in->m->id,
+					      .route = first->route,
+					      .due = first->not_before ? first->not_before : in->at,
+					      .priority = in->m->terms.priority,
+					      .fixed = first->not_before != 0,
+					      .rows = rows,
+					      .n = to - from });
 	}
 }
 

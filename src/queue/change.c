@@ -145,32 +145,36 @@ static int write_page(struct db_tx *tx, void *arg)
 static struct group *regroup(struct page *p, size_t i)
 {
 	struct group *g = p->v[i].g;
-	span route = g->route->text;
-	usec due = g->due;
-	bool fixed = g->fixed, held = g->held;
+	struct waiting w = { .shard = g->m->shard,
+			     .message = g->m->row,
+			     .id = &g->m->id,
+			     .route = g->route->text,
+			     .due = g->due,
+			     .priority = g->priority,
+			     .fixed = g->fixed,
+			     .held = g->held };
 	_cleanup_(freep) int64_t *rows = xcalloc(p->n, sizeof(*rows));
-	size_t n = 0;
 	for (size_t j = i; j < p->n; j++) {
 		if (p->v[j].g != g)
 			continue;
-		rows[n++] = p->v[j].row;
+		rows[w.n++] = p->v[j].row;
 		p->v[j].g = NULL;
 	}
 	if (p->change == QUEUE_RETRY) {
-		due = MIN(due, p->now);
-		fixed = false;
+		w.due = MIN(w.due, p->now);
+		w.fixed = false;
 	} else if (p->change == QUEUE_HOLD) {
-		held = true;
+		w.held = true;
 	} else if (p->change == QUEUE_RELEASE) {
-		held = false;
+		w.held = false;
 		/* The clock may have jumped back while it was held. */
-		due = fixed ? due : MIN(due, schedule_latest(p->q, p->now));
+		w.due = w.fixed ? w.due : MIN(w.due, schedule_latest(p->q, p->now));
 	} else if (p->change == QUEUE_REROUTE) {
-		route = p->route;
+		w.route = p->route;
 	}
-	struct group *made = schedule_add(p->q, g->m->shard, g->m->row, &g->m->id, route, due,
-					  fixed, held, rows, n);
-	for (size_t j = 0; j < n; j++) /* the last row of a group frees it */
+	w.rows = rows;
+	struct group *made = schedule_add(p->q, &w);
+	for (size_t j = 0; j < w.n; j++) /* the last row of a group frees it */
 		schedule_take_row(p->q, g, rows[j]);
 	return made;
 }

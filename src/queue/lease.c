@@ -137,9 +137,8 @@ int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, use
 	while (r == 0) {
 		usec now = clock_wall();
 		notice_jump(q, now);
-		struct group *first = schedule_first(q);
-		if (!first || first->due > now) {
-			next = first ? first->due : 0;
+		struct group *first = schedule_first(q, now, &next);
+		if (!first) {
 			if (q->unsettled && (next == 0 || q->settle_at < next))
 				next = q->settle_at;
 			q->told = next;
@@ -159,10 +158,10 @@ int queue_lease_route(struct queue *q, span route, struct arena *mem, struct que
 	int r = 0;
 	pthread_mutex_lock(&q->lock);
 	while (r == 0) {
-		struct route *at = map_get(q->routes, route);
-		if (!at || at->heap.n == 0 || at->heap.v[0]->due > clock_wall())
+		struct group *first = schedule_first_of(q, route, clock_wall());
+		if (!first)
 			break;
-		r = take(q, at->heap.v[0], mem, ret);
+		r = take(q, first, mem, ret);
 	}
 	pthread_mutex_unlock(&q->lock);
 	return r;

@@ -56,9 +56,7 @@ int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_inf
 	q->dir = xstrdup(conf->dir);
 	q->blobs = join(conf->dir, "blobs");
 	q->conf.dir = q->dir;
-	q->messages = idmap_new();
-	q->leases = idmap_new();
-	q->routes = map_new();
+	schedule_init(q);
 	q->armed = true;
 	q->wall_minus_mono = clock_wall() - clock_mono();
 	pthread_mutex_init(&q->lock, NULL);
@@ -121,7 +119,7 @@ void queue_clock_changed(struct queue *q)
 	q->wall_minus_mono = now - clock_mono();
 	schedule_clamp(q, now);
 	/* What waits for the time that was told must ask again: times mean something else now. */
-	if (q->due.n)
+	if (q->later.n || q->ready.n)
 		q->told = 0;
 	schedule_unlock(q);
 }

@@ -124,7 +124,9 @@ struct queue_lease {
 	struct queue_rcpt *rcpts;
 	size_t n_rcpts;
 };
-/* The next due lease, oldest due first; results in MEM.  1: leased; 0: nothing is due (*RET_NEXT: when to ask again,
+/* The next lease of what is due: by priority (RFC 6710 section 5.1), among equals the longest due first; but a step of
+ * priority counts for no more than having been due for 30 minutes, so that nothing waits for ever behind a stream of
+ * what is more urgent.  Results in MEM.  1: leased; 0: nothing is due (*RET_NEXT: when to ask again,
  * wall, 0 = nothing waits).  Never blocks long; no table scan. */
 int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, usec *ret_next);
 /* Like queue_lease, but only for ROUTE (to fill an open connection). */

@@ -1,7 +1,8 @@
 /* Inside the queue room.
  *
  * Memory holds only what finds the next delivery: per waiting (message, route, due time) one
- * `group` with its recipients' row numbers, in two heaps (all groups; those of its route).
+ * `group` with its recipients' row numbers, in the heap of those due later, or in two (all that is
+ * due; of that its route's).
  * Everything else is read from the shard when a group is leased.  One mutex guards it all; it is
  * never held while a database or a file is touched. */
 #pragma once
@@ -54,15 +55,16 @@ struct heap {
 	struct group **v;
 	uint32_t n, cap;
 	uint8_t which; /* index of group.at that is this heap's */
+	bool (*before)(const struct group *a, const struct group *b);
 };
 enum { HEAP_ALL, HEAP_ROUTE };
 #define SET_ASIDE UINT32_MAX
 
 struct route {
 	span text; /* owned */
-	struct heap heap;
-	uint32_t refs; /* groups, leased ones too */
-	bool held;     /* groups that come up are set aside: they wait in this heap only */
+	struct heap ready; /* its groups that are due */
+	uint32_t refs;	   /* groups, leased ones too */
+	bool held;	   /* groups that come up are set aside: they wait in this heap only */
 };
 
 struct message {
@@ -77,9 +79,11 @@ struct group {
 	struct route *route;
 	struct group *next; /* of the message */
 	usec due;	    /* wall */
-	uint64_t lease;	    /* 0: waits, and is in both heaps unless set aside */
+	uint64_t lease;	    /* 0: waits, in queue.later, or in queue.ready and its route's */
 	uint32_t at[2];	    /* [HEAP_ALL] is SET_ASIDE while its route is held */
 	uint32_t n;
+	int8_t priority; /* the message's */
+	bool ready;
 	bool kept;  /* leased, and its results are in queue.unsettled */
 	bool fixed; /* due was asked for by the caller, not made by the schedule */
 	bool held;  /* by the administrator: waits in no heap */
@@ -94,7 +98,8 @@ struct queue {
 	unsigned n_shards;
 
 	pthread_mutex_t lock;
-	struct heap due;
+	struct heap later; /* by the time they are due */
+	struct heap ready; /* due, by rank */
 	struct idmap *messages; /* message_name() */
 	struct map *routes;
 	struct idmap *leases; /* lease id -> group */
@@ -127,12 +132,26 @@ static inline uint64_t message_name(unsigned shard, int64_t row)
 int shard_healthy(struct shard *s);
 
 /* --- schedule.c: the lock is held --- */
+void schedule_init(struct queue *q);
+struct waiting {
+	unsigned shard;
+	int64_t message;
+	const struct id *id;
+	span route;
+	usec due;
+	int8_t priority;
+	bool fixed, held;
+	const int64_t *rows;
+	size_t n;
+};
 /* A waiting group of a message that may be new to memory. */
-struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, const struct id *id,
-			   span route, usec due, bool fixed, bool held, const int64_t *rows,
-			   size_t n);
-/* The first in time of those whose route is not held, or NULL. */
-struct group *schedule_first(struct queue *q);
+struct group *schedule_add(struct queue *q, const struct waiting *w);
+/* The first of those that are due and whose route is not held, or NULL: then *RET_NEXT is when the
+ * next one will be due, 0 for never.  A time that comes for many at once makes them ready over
+ * several calls. */
+struct group *schedule_first(struct queue *q, usec now, usec *ret_next);
+/* The first that is due of ROUTE, or NULL. */
+struct group *schedule_first_of(struct queue *q, span route, usec now);
 void schedule_resume(struct queue *q, struct route *r);
 void schedule_lease(struct queue *q, struct group *g);
 void schedule_unlease(struct queue *q, struct group *g, usec due);

@@ -3,7 +3,18 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* ------------------------------------------------------------------ a binary heap by due time */
+/* Waiting groups are in one heap until they are due, by time; then, as ready, in two: all, and
+ * those of their route, both by rank.  So nothing that is done with what is due looks at what is
+ * not, however much that is. */
+
+/* What one step of priority counts for: as much as to wait for so long.  It lets an urgent message
+ * pass all others that are due, and keeps the least urgent from waiting behind a stream of more
+ * urgent ones for more than 18 times that (RFC 6710 section 5.1). */
+#define STEP_OF_PRIORITY (30 * 60 * USEC_SEC)
+/* Groups made ready at once, so that no call takes long. */
+enum { READY_AT_ONCE = 500 };
+
+/* ------------------------------------------------------------------ a binary heap */
 
 static void place(struct heap *h, uint32_t i, struct group *g)
 {
@@ -11,25 +22,40 @@ static void place(struct heap *h, uint32_t i, struct group *g)
 	g->at[h->which] = i;
 }
 
-/* Groups due at once go in the order of their acceptance: the message's id starts with the time. */
-static bool before(const struct group *a, const struct group *b)
+/* The message's id starts with the time of its acceptance. */
+static int by_age(const struct group *a, const struct group *b)
 {
-	return a->due != b->due ? a->due < b->due
-				: memcmp(a->m->id.b, b->m->id.b, sizeof(a->m->id.b)) < 0;
+	return memcmp(a->m->id.b, b->m->id.b, sizeof(a->m->id.b));
+}
+
+static bool due_before(const struct group *a, const struct group *b)
+{
+	return a->due != b->due ? a->due < b->due : by_age(a, b) < 0;
+}
+
+static usec rank(const struct group *g)
+{
+	return g->due - g->priority * STEP_OF_PRIORITY;
+}
+
+static bool ranks_before(const struct group *a, const struct group *b)
+{
+	usec x = rank(a), y = rank(b);
+	return x != y ? x < y : by_age(a, b) < 0;
 }
 
 static void sift(struct heap *h, uint32_t i)
 {
 	struct group *g = h->v[i];
-	while (i > 0 && before(g, h->v[(i - 1) / 2])) {
+	while (i > 0 && h->before(g, h->v[(i - 1) / 2])) {
 		place(h, i, h->v[(i - 1) / 2]);
 		i = (i - 1) / 2;
 	}
 	for (;;) {
 		uint32_t child = 2 * i + 1;
-		if (child + 1 < h->n && before(h->v[child + 1], h->v[child]))
+		if (child + 1 < h->n && h->before(h->v[child + 1], h->v[child]))
 			child++;
-		if (child >= h->n || !before(h->v[child], g))
+		if (child >= h->n || !h->before(h->v[child], g))
 			break;
 		place(h, i, h->v[child]);
 		i = child;
@@ -66,7 +92,7 @@ static struct route *route_get(struct queue *q, span text)
 	if (!r) {
 		r = xcalloc(1, sizeof(*r));
 		r->text = span_of(span_dup(text), text.n);
-		r->heap.which = HEAP_ROUTE;
+		r->ready = (struct heap){ .which = HEAP_ROUTE, .before = ranks_before };
 		map_put(q->routes, text, r);
 	}
 	r->refs++;
@@ -79,71 +105,126 @@ static void route_put(struct queue *q, struct route *r)
 		return;
 	map_del(q->routes, r->text);
 	free((void *)r->text.p);
-	free(r->heap.v);
+	free(r->ready.v);
 	free(r);
+}
+
+static void make_ready(struct queue *q, struct group *g)
+{
+	g->ready = true;
+	if (g->route->held)
+		g->at[HEAP_ALL] = SET_ASIDE;
+	else
+		heap_add(&q->ready, g);
+	heap_add(&g->route->ready, g);
 }
 
 static void wait_in_heaps(struct queue *q, struct group *g)
 {
+	g->ready = false;
 	if (g->held)
 		return;
-	if (g->route->held)
-		g->at[HEAP_ALL] = SET_ASIDE;
+	if (g->due <= clock_wall())
+		make_ready(q, g);
 	else
-		heap_add(&q->due, g);
-	heap_add(&g->route->heap, g);
+		heap_add(&q->later, g);
 }
 
 static void leave_heaps(struct queue *q, struct group *g)
 {
 	if (g->held)
 		return;
+	if (!g->ready) {
+		heap_del(&q->later, g);
+		return;
+	}
 	if (g->at[HEAP_ALL] != SET_ASIDE)
-		heap_del(&q->due, g);
-	heap_del(&g->route->heap, g);
+		heap_del(&q->ready, g);
+	heap_del(&g->route->ready, g);
 }
 
-struct group *schedule_add(struct queue *q, unsigned shard, int64_t message, const struct id *id,
-			   span route, usec due, bool fixed, bool held, const int64_t *rows,
-			   size_t n)
+void schedule_init(struct queue *q)
 {
-	struct message *m = idmap_get(q->messages, message_name(shard, message));
+	q->later = (struct heap){ .which = HEAP_ALL, .before = due_before };
+	q->ready = (struct heap){ .which = HEAP_ALL, .before = ranks_before };
+	q->messages = idmap_new();
+	q->leases = idmap_new();
+	q->routes = map_new();
+}
+
+struct group *schedule_add(struct queue *q, const struct waiting *w)
+{
+	uint64_t name = message_name(w->shard, w->message);
+	struct message *m = idmap_get(q->messages, name);
 	if (!m) {
 		m = xcalloc(1, sizeof(*m));
-		*m = (struct message){ .id = *id, .row = message, .shard = shard };
-		idmap_put(q->messages, message_name(shard, message), m);
+		*m = (struct message){ .id = *w->id, .row = w->message, .shard = w->shard };
+		idmap_put(q->messages, name, m);
 	}
-	struct group *g = xmalloc(sizeof(*g) + n * sizeof(g->rows[0]));
+	struct group *g = xmalloc(sizeof(*g) + w->n * sizeof(g->rows[0]));
 	*g = (struct group){ .m = m,
-			     .route = route_get(q, route),
+			     .route = route_get(q, w->route),
 			     .next = m->groups,
-			     .due = due,
-			     .n = (uint32_t)n,
-			     .fixed = fixed,
-			     .held = held };
-	memcpy(g->rows, rows, n * sizeof(g->rows[0]));
+			     .due = w->due,
+			     .n = (uint32_t)w->n,
+			     .priority = w->priority,
+			     .fixed = w->fixed,
+			     .held = w->held };
+	memcpy(g->rows, w->rows, w->n * sizeof(g->rows[0]));
 	m->groups = g;
-	q->n_rcpts += n;
+	q->n_rcpts += w->n;
 	wait_in_heaps(q, g);
 	return g;
 }
 
-struct group *schedule_first(struct queue *q)
+/* False: nothing more has become due. */
+static bool take_due(struct queue *q, usec now)
 {
-	while (q->due.n && q->due.v[0]->route->held) {
-		struct group *g = q->due.v[0];
-		heap_del(&q->due, g);
+	unsigned n = 0;
+	for (; n < READY_AT_ONCE && q->later.n && q->later.v[0]->due <= now; n++) {
+		struct group *g = q->later.v[0];
+		heap_del(&q->later, g);
+		make_ready(q, g);
+	}
+	return n > 0;
+}
+
+static struct group *first_ready(struct queue *q)
+{
+	while (q->ready.n && q->ready.v[0]->route->held) {
+		struct group *g = q->ready.v[0];
+		heap_del(&q->ready, g);
 		g->at[HEAP_ALL] = SET_ASIDE;
 	}
-	return q->due.n ? q->due.v[0] : NULL;
+	return q->ready.n ? q->ready.v[0] : NULL;
+}
+
+struct group *schedule_first(struct queue *q, usec now, usec *ret_next)
+{
+	struct group *g;
+	bool more;
+	do {
+		more = take_due(q, now);
+		g = first_ready(q);
+	} while (!g && more);
+	if (!g)
+		*ret_next = q->later.n ? q->later.v[0]->due : 0;
+	return g;
+}
+
+struct group *schedule_first_of(struct queue *q, span route, usec now)
+{
+	take_due(q, now);
+	const struct route *r = map_get(q->routes, route);
+	return r && r->ready.n ? r->ready.v[0] : NULL;
 }
 
 void schedule_resume(struct queue *q, struct route *r)
 {
 	r->held = false;
-	for (uint32_t i = 0; i < r->heap.n; i++)
-		if (r->heap.v[i]->at[HEAP_ALL] == SET_ASIDE)
-			heap_add(&q->due, r->heap.v[i]);
+	for (uint32_t i = 0; i < r->ready.n; i++)
+		if (r->ready.v[i]->at[HEAP_ALL] == SET_ASIDE)
+			heap_add(&q->ready, r->ready.v[i]);
 }
 
 void schedule_lease(struct queue *q, struct group *g)
@@ -215,24 +296,30 @@ usec schedule_latest(const struct queue *q, usec now)
 	return now + retry_longest(&q->conf);
 }
 
+static void order(struct heap *h)
+{
+	for (uint32_t i = h->n / 2; i-- > 0;)
+		sift(h, i);
+}
+
 /* After the wall clock jumped back, what the schedule put a few hours ahead would wait for the
  * whole jump.  Nothing but a time the caller asked for may lie further ahead than the longest
- * delay. */
+ * delay, and what was due is due. */
 void schedule_clamp(struct queue *q, usec now)
 {
 	usec latest = schedule_latest(q, now);
 	void *v;
-	/* Cutting all that is above a bound down to it keeps the order of a heap, but for ties. */
+	for (uint32_t i = 0; i < q->later.n; i++)
+		if (!q->later.v[i]->fixed)
+			q->later.v[i]->due = MIN(q->later.v[i]->due, latest);
+	order(&q->later);
 	for (size_t it = 0; map_next(q->routes, &it, NULL, &v);) {
-		struct heap *h = &((struct route *)v)->heap;
+		struct heap *h = &((struct route *)v)->ready;
 		for (uint32_t i = 0; i < h->n; i++)
-			if (!h->v[i]->fixed && h->v[i]->due > latest)
-				h->v[i]->due = latest;
-		for (uint32_t i = h->n / 2; i-- > 0;)
-			sift(h, i);
+			h->v[i]->due = MIN(h->v[i]->due, now);
+		order(h);
 	}
-	for (uint32_t i = q->due.n / 2; i-- > 0;)
-		sift(&q->due, i);
+	order(&q->ready);
 }
 
 void schedule_free(struct queue *q)
@@ -250,10 +337,11 @@ void schedule_free(struct queue *q)
 	for (size_t it = 0; map_next(q->routes, &it, NULL, &v);) {
 		struct route *r = v;
 		free((void *)r->text.p);
-		free(r->heap.v);
+		free(r->ready.v);
 		free(r);
 	}
-	free(q->due.v);
+	free(q->later.v);
+	free(q->ready.v);
 	idmap_free(q->messages);
 	idmap_free(q->leases);
 	map_free(q->routes);
@@ -261,8 +349,8 @@ void schedule_free(struct queue *q)
 
 void schedule_unlock(struct queue *q)
 {
-	bool call = q->armed && q->on_due && q->due.n &&
-		    (q->told == 0 || q->due.v[0]->due < q->told);
+	bool call = q->armed && q->on_due &&
+		    (q->ready.n || (q->later.n && (q->told == 0 || q->later.v[0]->due < q->told)));
 	if (call)
 		q->armed = false;
 	void (*fn)(void *) = q->on_due;

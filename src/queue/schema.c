@@ -64,7 +64,7 @@ static int load_counters(struct shard *s, struct db_tx *tx)
 }
 
 /* The waiting recipients of one message, as they are read. */
-struct waiting {
+struct loaded {
 	int64_t row;
 	span route;
 	usec due;
@@ -72,18 +72,17 @@ struct waiting {
 };
 struct loading {
 	struct queue *q;
-	unsigned shard;
-	int64_t message;
+	struct waiting w;
 	struct id id;
 	struct arena mem; /* of the routes */
-	struct waiting *v;
+	struct loaded *v;
 	size_t n, cap;
 	int64_t *rows;
 };
 
 static int by_group(const void *a, const void *b)
 {
-	const struct waiting *x = a, *y = b;
+	const struct loaded *x = a, *y = b;
 	int c = span_cmp(x->route, y->route);
 	if (c == 0)
 		c = (x->due > y->due) - (x->due < y->due);
@@ -97,11 +96,16 @@ static void schedule_message(struct loading *l)
 	if (l->n > 1)
 		qsort(l->v, l->n, sizeof(*l->v), by_group);
 	for (size_t from = 0, to; from < l->n; from = to) {
-		const struct waiting *w = &l->v[from];
-		for (to = from; to < l->n && by_group(w, &l->v[to]) == 0; to++)
+		const struct loaded *first = &l->v[from];
+		for (to = from; to < l->n && by_group(first, &l->v[to]) == 0; to++)
 			l->rows[to - from] = l->v[to].row;
-		schedule_add(l->q, l->shard, l->message, &l->id, w->route, w->due, w->fixed,
-			     w->held, l->rows, to - from);
+		l->w.route = first->route;
+		l->w.due = first->due;
+		l->w.fixed = first->fixed;
+		l->w.held = first->held;
+		l->w.rows = l->rows;
+		l->w.n = to - from;
+		schedule_add(l->q, &l->w);
 	}
 	l->n = 0;
 	arena_reset(&l->mem);
@@ -110,30 +114,32 @@ static void schedule_message(struct loading *l)
 static void load_row(struct loading *l, struct db_stmt *st)
 {
 	int64_t message = db_col_i64(st, 0);
-	if (message != l->message) {
+	if (message != l->w.message) {
 		span id = db_col_span(st, 1);
 		schedule_message(l);
-		l->message = message;
 		memcpy(l->id.b, id.p, MIN(id.n, sizeof(l->id.b)));
+		l->w.message = message;
+		l->w.id = &l->id;
+		l->w.priority = (int8_t)db_col_i64(st, 2);
 	}
 	if (l->n == l->cap) {
 		l->cap = l->cap ? l->cap * 2 : 16;
 		l->v = xrealloc(l->v, l->cap * sizeof(*l->v));
 		l->rows = xrealloc(l->rows, l->cap * sizeof(*l->rows));
 	}
-	l->v[l->n++] = (struct waiting){ .row = db_col_i64(st, 2),
-					 .route = arena_span(&l->mem, db_col_span(st, 3)),
-					 .due = db_col_i64(st, 4),
-					 .fixed = db_col_i64(st, 5) != 0,
-					 .held = db_col_i64(st, 6) != 0 };
+	l->v[l->n++] = (struct loaded){ .row = db_col_i64(st, 3),
+					.route = arena_span(&l->mem, db_col_span(st, 4)),
+					.due = db_col_i64(st, 5),
+					.fixed = db_col_i64(st, 6) != 0,
+					.held = db_col_i64(st, 7) != 0 };
 }
 
 /* In the order of the rows, which costs no sorting: a message's recipients were numbered together. */
 static int load_schedule(struct queue *q, struct shard *s, struct db_tx *tx)
 {
-	struct loading l = { .q = q, .shard = s->no };
+	struct loading l = { .q = q, .w.shard = s->no };
 	struct db_stmt *st = db_sql(
-		tx, "SELECT m.row, m.id, r.row, r.route, r.next_at, r.fixed, r.held"
+		tx, "SELECT m.row, m.id, m.priority, r.row, r.route, r.next_at, r.fixed, r.held"
 		    " FROM recipient r CROSS JOIN message m ON m.row = r.message WHERE r.state = 0"
 		    " ORDER BY r.row");
 	int r;

@@ -189,8 +189,16 @@ static void reschedule(struct queue *q, struct settle *s)
 		const struct plan *first = &s->plans[from];
 		for (to = from; to < s->n && by_next(&s->plans[to], first) == 0; to++)
 			rows[to - from] = s->plans[to].row;
-		schedule_add(q, g->m->shard, g->m->row, &g->m->id, g->route->text, first->next,
-			     first->fixed, g->held, rows, to - from);
+		schedule_add(q, &(struct waiting){ .shard = g->m->shard,
+						   .message = g->m->row,
+						   .id = &g->m->id,
+						   .route = g->route->text,
+						   .due = first->next,
+						   .priority = g->priority,
+						   .fixed = first->fixed,
+						   .held = g->held,
+						   .rows = rows,
+						   .n = to - from });
 	}
 	schedule_remove(q, g);
 }
