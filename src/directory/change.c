@@ -7,15 +7,7 @@
 /* Every change: take `change`, check against memory (which nobody else alters meanwhile), commit,
  * then alter memory under the lock for writing.  A failed commit leaves memory as it was. */
 
-static void unlock_mutex(pthread_mutex_t **m)
-{
-	pthread_mutex_unlock(*m);
-}
-#define CHANGE_SCOPE(d)                                                 \
-	_cleanup_(unlock_mutex) _unused_ pthread_mutex_t *change_held = \
-		(pthread_mutex_lock(&(d)->change), &(d)->change)
-
-static int commit(struct directory *d, db_write_fn *fn, void *arg, struct err_info *info)
+int directory_commit(struct directory *d, db_write_fn *fn, void *arg, struct err_info *info)
 {
 	int r = db_write(d->db, fn, arg);
 	return r < 0 ? err_set(info, r, "the change could not be saved: %s", err_text(r)) : 0;
@@ -29,9 +21,9 @@ static int bad_address(struct err_info *info)
 /* ------------------------------------------------------------------ domains */
 
 struct domain_row {
-	span name, catch_all;
-	enum from_policy from;
-	bool subaddress;
+	span name;
+	const struct directory_domain *v;
+	span catch_all;
 };
 
 static int write_domain(struct db_tx *tx, void *arg)
@@ -39,29 +31,14 @@ static int write_domain(struct db_tx *tx, void *arg)
 	const struct domain_row *w = arg;
 	return db_run(
 		tx,
-		"INSERT INTO domain(name, catch_all, from_policy, subaddress) VALUES(?, ?, ?, ?) "
+		"INSERT INTO domain(name, catch_all, from_policy, subaddress, alias_of, unknown_to,"
+		" known_only) VALUES(?, ?, ?, ?, ?, ?, ?) "
 		"ON CONFLICT(name) DO UPDATE SET catch_all = excluded.catch_all,"
-		" from_policy = excluded.from_policy, subaddress = excluded.subaddress",
-		"ssii", w->name, w->catch_all, (int64_t)w->from, (int64_t)w->subaddress);
-}
-
-int directory_domain_add(struct directory *d, span domain, struct err_info *info)
-{
-	_cleanup_(arena_donep) struct arena mem = { 0 };
-	struct domain_row row = { .subaddress = true };
-	if (directory_domain_parse(domain, &mem, &row.name) < 0)
-		return err_set(info, ERR_INVAL, "this is not a valid domain name");
-	CHANGE_SCOPE(d);
-	if (map_get(d->domains, row.name))
-		return err_set(info, ERR_EXIST, "the domain exists already");
-	int r = commit(d, write_domain, &row, info);
-	if (r < 0)
-		return r;
-	struct dom *dom = directory_dom_new(row.name);
-	pthread_rwlock_wrlock(&d->lock);
-	map_put(d->domains, dom->name, dom);
-	pthread_rwlock_unlock(&d->lock);
-	return 0;
+		" from_policy = excluded.from_policy, subaddress = excluded.subaddress,"
+		" alias_of = excluded.alias_of, unknown_to = excluded.unknown_to,"
+		" known_only = excluded.known_only",
+		"ssiissi", w->name, w->catch_all, (int64_t)w->v->from, (int64_t)w->v->subaddress,
+		w->v->alias_of, w->v->unknown_to, (int64_t)w->v->known_only);
 }
 
 static struct dom *known_domain(struct directory *d, span domain, struct arena *mem,
@@ -76,33 +53,105 @@ static struct dom *known_domain(struct directory *d, span domain, struct arena *
 	return dom;
 }
 
+/* The alias domain that leads to NAME, or NULL; `change` is held. */
+static const struct dom *led_here(const struct directory *d, span name)
+{
+	void *dom;
+	for (size_t it = 0; map_next(d->domains, &it, NULL, &dom);)
+		if (span_eq(((struct dom *)dom)->v.alias_of, name))
+			return dom;
+	return NULL;
+}
+
+/* V as an alias domain called NAME, which may be DOM already. */
+static int check_alias_domain(struct directory *d, span name, const struct dom *dom,
+			      struct directory_domain *v, struct arena *mem, struct err_info *info)
+{
+	const struct dom *to = known_domain(d, v->alias_of, mem, info);
+	if (!to)
+		return err_set(info, ERR_NOENT, "there is no domain here for it to be an alias of");
+	if (to == dom || to->v.alias_of.n || led_here(d, name))
+		return err_set(info, ERR_INVAL, "an alias domain leads to a domain that is none");
+	if (v->catch_all.n || v->unknown_to.n || (dom && dom->n_names))
+		return err_set(info, ERR_INVAL,
+			       "an alias domain has no accounts, aliases, catch-all or "
+			       "unknown-to of its own");
+	v->alias_of = to->name;
+	return 0;
+}
+
+/* Checks V for the domain NAME, which may be DOM already; `change` is held. */
+static int check_domain(struct directory *d, span name, const struct dom *dom,
+			struct directory_domain *v, struct name_key *ret_catch_all,
+			struct arena *mem, struct err_info *info)
+{
+	*ret_catch_all = (struct name_key){ 0 };
+	if (v->catch_all.n && directory_name_parse(v->catch_all, mem, ret_catch_all) < 0)
+		return err_set(info, ERR_INVAL, "the catch-all is not a valid address");
+	if (v->from < FROM_DEFAULT || v->from > FROM_ANY)
+		return err_set(info, ERR_INVAL, "there is no such sender policy");
+	if (v->catch_all.n && v->unknown_to.n)
+		return err_set(info, ERR_INVAL,
+			       "with a catch-all no address is unknown: take one of the two");
+	if (v->known_only && !v->unknown_to.n)
+		return err_set(info, ERR_INVAL, "only a domain with unknown-to has known-only");
+	return v->alias_of.n ? check_alias_domain(d, name, dom, v, mem, info) : 0;
+}
+
+int directory_domain_make(struct directory *d, const struct directory_domain *v,
+			  struct err_info *info)
+{
+	_cleanup_(arena_donep) struct arena mem = { 0 };
+	struct directory_domain fresh = *v;
+	struct name_key k;
+	span name;
+	if (directory_domain_parse(v->name, &mem, &name) < 0)
+		return err_set(info, ERR_INVAL, "this is not a valid domain name");
+	CHANGE_SCOPE(d);
+	if (map_get(d->domains, name))
+		return err_set(info, ERR_EXIST, "the domain exists already");
+	int r = check_domain(d, name, NULL, &fresh, &k, &mem, info);
+	struct domain_row row = { .name = name, .v = &fresh, .catch_all = k.text };
+	if (r == 0)
+		r = directory_commit(d, write_domain, &row, info);
+	if (r < 0)
+		return r;
+	struct dom *dom = directory_dom_new(name);
+	dom->v = directory_dom_values(&fresh, &k);
+	pthread_rwlock_wrlock(&d->lock);
+	map_put(d->domains, dom->name, dom);
+	pthread_rwlock_unlock(&d->lock);
+	return 0;
+}
+
+int directory_domain_add(struct directory *d, span domain, struct err_info *info)
+{
+	struct directory_domain v = { .name = domain, .subaddress = true };
+	return directory_domain_make(d, &v, info);
+}
+
 int directory_domain_set(struct directory *d, span domain, const struct directory_domain *v,
 			 struct err_info *info)
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
+	struct directory_domain fresh = *v;
+	struct name_key k;
 	CHANGE_SCOPE(d);
 	struct dom *dom = known_domain(d, domain, &mem, info);
 	if (!dom)
 		return ERR_NOENT;
-	struct name_key k = { 0 };
-	if (v->catch_all.n && directory_name_parse(v->catch_all, &mem, &k) < 0)
-		return err_set(info, ERR_INVAL, "the catch-all is not a valid address");
-	if (v->from < FROM_DEFAULT || v->from > FROM_ANY)
-		return err_set(info, ERR_INVAL, "there is no such sender policy");
-	struct domain_row row = {
-		.name = dom->name, .catch_all = k.text, .from = v->from, .subaddress = v->subaddress
-	};
-	int r = commit(d, write_domain, &row, info);
+	int r = check_domain(d, dom->name, dom, &fresh, &k, &mem, info);
+	struct domain_row row = { .name = dom->name, .v = &fresh, .catch_all = k.text };
+	if (r == 0)
+		r = directory_commit(d, write_domain, &row, info);
 	if (r < 0)
 		return r;
-	struct name_key fresh = k.key.n ? directory_key_dup(&k) : (struct name_key){ 0 };
+	struct dom_values values = directory_dom_values(&fresh, &k), old;
 	pthread_rwlock_wrlock(&d->lock);
-	struct name_key old = dom->catch_all;
-	dom->catch_all = fresh;
-	dom->from = v->from;
-	dom->subaddress = v->subaddress;
+	old = dom->v;
+	dom->v = values;
 	pthread_rwlock_unlock(&d->lock);
-	directory_key_done(&old);
+	directory_dom_values_done(&old);
 	return 0;
 }
 
@@ -121,8 +170,10 @@ int directory_domain_remove(struct directory *d, span domain, struct err_info *i
 	if (dom->n_names)
 		return err_set(info, ERR_INVAL, "the domain still has %zu accounts or aliases",
 			       dom->n_names);
+	if (led_here(d, dom->name))
+		return err_set(info, ERR_INVAL, "an alias domain still leads to it");
 	span name = dom->name;
-	int r = commit(d, delete_domain, &name, info);
+	int r = directory_commit(d, delete_domain, &name, info);
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&d->lock);
@@ -156,15 +207,18 @@ static int insert_account(struct db_tx *tx, void *arg)
 	return r;
 }
 
-/* A name that is free in a domain that is ours. */
-static int new_name(struct directory *d, span address, struct arena *mem, struct name_key *ret_key,
-		    struct dom **ret_dom, struct err_info *info)
+int directory_new_name(struct directory *d, span address, struct arena *mem,
+		       struct name_key *ret_key, struct dom **ret_dom, struct err_info *info)
 {
 	if (directory_name_parse(address, mem, ret_key) < 0)
 		return bad_address(info);
 	*ret_dom = map_get(d->domains, span_from(ret_key->key, ret_key->at + 1));
 	if (!*ret_dom)
 		return err_set(info, ERR_NOENT, "its domain is not served here");
+	if ((*ret_dom)->v.alias_of.n)
+		return err_set(info, ERR_INVAL, "its domain is an alias of %.*s: add it there",
+			       (int)MIN((*ret_dom)->v.alias_of.n, (size_t)255),
+			       (*ret_dom)->v.alias_of.p);
 	const struct name *n = map_get(d->names, ret_key->key);
 	if (n)
 		return err_set(info, ERR_EXIST, "the address is taken by an %s",
@@ -172,8 +226,32 @@ static int new_name(struct directory *d, span address, struct arena *mem, struct
 	return 0;
 }
 
-int directory_account_add(struct directory *d, span address, span password,
-			  char ret_id[ACCOUNT_ID_LEN + 1], struct err_info *info)
+/* The same for an account, whose name is no pattern. */
+static int new_account_name(struct directory *d, span address, struct arena *mem,
+			    struct name_key *ret_key, struct dom **ret_dom, struct err_info *info)
+{
+	int r = directory_new_name(d, address, mem, ret_key, ret_dom, info);
+	if (r == 0 && span_find(span_sub(ret_key->key, 0, ret_key->at), '*') != SPAN_NPOS)
+		return err_set(info, ERR_INVAL, "only an alias can have a '*' in its name");
+	return r;
+}
+
+int directory_address_free(struct directory *d, span address, struct err_info *info)
+{
+	_cleanup_(arena_donep) struct arena mem = { 0 };
+	struct name_key k;
+	struct dom *dom;
+	CHANGE_SCOPE(d);
+	return new_account_name(d, address, &mem, &k, &dom, info);
+}
+
+void directory_account_id(char ret_id[ACCOUNT_ID_LEN + 1])
+{
+	snprintf(ret_id, ACCOUNT_ID_LEN + 1, "%016llx", (unsigned long long)random_u64());
+}
+
+int directory_account_add_as(struct directory *d, const char id[ACCOUNT_ID_LEN + 1], span address,
+			     span password, struct err_info *info)
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
 	struct credential c;
@@ -183,31 +261,39 @@ int directory_account_add(struct directory *d, span address, span password,
 	CHANGE_SCOPE(d);
 	struct name_key k;
 	struct dom *dom;
-	r = new_name(d, address, &mem, &k, &dom, info);
+	r = new_account_name(d, address, &mem, &k, &dom, info);
 	if (r < 0)
 		return r;
-	char id[ACCOUNT_ID_LEN + 1];
-	snprintf(id, sizeof(id), "%016llx", (unsigned long long)random_u64());
 	struct account_row row = { .id = span_str(id),
 				   .address = k.text,
 				   .domain = dom->name,
 				   .v.generation = 1,
 				   .credential = password.n ? &c : NULL };
-	r = commit(d, insert_account, &row, info);
+	r = directory_commit(d, insert_account, &row, info);
 	if (r < 0)
 		return r;
 	struct name *n = directory_name_new(&k, dom);
-	memcpy(n->account.id, id, sizeof(id));
+	memcpy(n->account.id, id, sizeof(n->account.id));
 	n->account.generation = 1;
 	pthread_rwlock_wrlock(&d->lock);
 	directory_name_link(d, n);
 	pthread_rwlock_unlock(&d->lock);
-	memcpy(ret_id, id, sizeof(id));
 	return 0;
 }
 
-static struct name *known_name(struct directory *d, span address, bool alias, struct arena *mem,
-			       struct err_info *info)
+int directory_account_add(struct directory *d, span address, span password,
+			  char ret_id[ACCOUNT_ID_LEN + 1], struct err_info *info)
+{
+	char id[ACCOUNT_ID_LEN + 1];
+	directory_account_id(id);
+	int r = directory_account_add_as(d, id, address, password, info);
+	if (r == 0)
+		memcpy(ret_id, id, sizeof(id));
+	return r;
+}
+
+struct name *directory_known_name(struct directory *d, span address, bool alias, struct arena *mem,
+				  struct err_info *info)
 {
 	struct name_key k;
 	struct name *n = NULL;
@@ -236,11 +322,11 @@ int directory_account_remove(struct directory *d, span address, char ret_id[ACCO
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
 	CHANGE_SCOPE(d);
-	struct name *n = known_name(d, address, false, &mem, info);
+	struct name *n = directory_known_name(d, address, false, &mem, info);
 	if (!n)
 		return ERR_NOENT;
 	struct account_row row = { .id = span_str(n->account.id), .address = n->k.text };
-	int r = commit(d, delete_account, &row, info);
+	int r = directory_commit(d, delete_account, &row, info);
 	if (r < 0)
 		return r;
 	memcpy(ret_id, n->account.id, sizeof(n->account.id));
@@ -271,7 +357,7 @@ static int change_account(struct directory *d, struct name *n, struct directory_
 {
 	v.generation = n->account.generation + 1;
 	struct account_row row = { .id = span_str(n->account.id), .v = v, .credential = c };
-	int r = commit(d, update_account, &row, info);
+	int r = directory_commit(d, update_account, &row, info);
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&d->lock);
@@ -285,7 +371,7 @@ static int change_credential(struct directory *d, span address, const struct cre
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
 	CHANGE_SCOPE(d);
-	struct name *n = known_name(d, address, false, &mem, info);
+	struct name *n = directory_known_name(d, address, false, &mem, info);
 	return n ? change_account(d, n, n->account, c, info) : ERR_NOENT;
 }
 
@@ -305,47 +391,56 @@ int directory_account_import_hash(struct directory *d, span address, span crypt_
 	return r < 0 ? r : change_credential(d, address, &c, info);
 }
 
-int directory_account_set_from(struct directory *d, span address, enum from_policy p,
-			       struct err_info *info)
+/* Commits ADDRESS's account with one value changed by SET. */
+static int change_value(struct directory *d, span address,
+			void (*set)(struct directory_account *v, uint64_t to), uint64_t to,
+			struct err_info *info)
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
-	if (p < FROM_DEFAULT || p > FROM_ANY)
-		return err_set(info, ERR_INVAL, "there is no such sender policy");
 	CHANGE_SCOPE(d);
-	struct name *n = known_name(d, address, false, &mem, info);
+	struct name *n = directory_known_name(d, address, false, &mem, info);
 	if (!n)
 		return ERR_NOENT;
 	struct directory_account v = n->account;
-	v.from = p;
+	set(&v, to);
 	return change_account(d, n, v, NULL, info);
+}
+
+static void set_from(struct directory_account *v, uint64_t to)
+{
+	v->from = (enum from_policy)to;
+}
+
+static void set_suspended(struct directory_account *v, uint64_t to)
+{
+	v->suspended = to;
+}
+
+static void set_quota(struct directory_account *v, uint64_t to)
+{
+	v->quota_bytes = to;
+}
+
+int directory_account_set_from(struct directory *d, span address, enum from_policy p,
+			       struct err_info *info)
+{
+	if (p < FROM_DEFAULT || p > FROM_ANY)
+		return err_set(info, ERR_INVAL, "there is no such sender policy");
+	return change_value(d, address, set_from, p, info);
 }
 
 int directory_account_set_suspended(struct directory *d, span address, bool suspended,
 				    struct err_info *info)
 {
-	_cleanup_(arena_donep) struct arena mem = { 0 };
-	CHANGE_SCOPE(d);
-	struct name *n = known_name(d, address, false, &mem, info);
-	if (!n)
-		return ERR_NOENT;
-	struct directory_account v = n->account;
-	v.suspended = suspended;
-	return change_account(d, n, v, NULL, info);
+	return change_value(d, address, set_suspended, suspended, info);
 }
 
 int directory_account_set_quota(struct directory *d, span address, uint64_t bytes,
 				struct err_info *info)
 {
-	_cleanup_(arena_donep) struct arena mem = { 0 };
 	if (bytes > INT64_MAX)
 		return err_set(info, ERR_INVAL, "the quota is too large");
-	CHANGE_SCOPE(d);
-	struct name *n = known_name(d, address, false, &mem, info);
-	if (!n)
-		return ERR_NOENT;
-	struct directory_account v = n->account;
-	v.quota_bytes = bytes;
-	return change_account(d, n, v, NULL, info);
+	return change_value(d, address, set_quota, bytes, info);
 }
 
 struct upgrade {
@@ -368,83 +463,4 @@ int directory_credential_upgrade(struct directory *d, span id, uint64_t generati
 		return ERR_AGAIN;
 	struct upgrade w = { .id = id, .c = c };
 	return db_write(d->db, write_credential, &w);
-}
-
-/* ------------------------------------------------------------------ aliases */
-
-struct alias_row {
-	span address, domain;
-	const struct name_key *targets;
-	size_t n;
-};
-
-static int insert_alias(struct db_tx *tx, void *arg)
-{
-	const struct alias_row *w = arg;
-	int r = db_run(tx, "INSERT INTO name(address, domain) VALUES(?, ?)", "ss", w->address,
-		       w->domain);
-	for (size_t i = 0; r >= 0 && i < w->n; i++)
-		r = db_run(tx,
-			   "INSERT INTO alias_target(address, position, target) VALUES(?, ?, ?)",
-			   "sis", w->address, (int64_t)i, w->targets[i].text);
-	return r;
-}
-
-int directory_alias_add(struct directory *d, span address, const span *targets, size_t n,
-			struct err_info *info)
-{
-	_cleanup_(arena_donep) struct arena mem = { 0 };
-	if (n == 0 || n > ALIAS_TARGETS_MAX)
-		return err_set(info, ERR_INVAL, "an alias has 1 to %d targets", ALIAS_TARGETS_MAX);
-	struct name_key *keys = arena_array(&mem, struct name_key, n);
-	for (size_t i = 0; i < n; i++)
-		if (directory_name_parse(targets[i], &mem, &keys[i]) < 0)
-			return err_set(info, ERR_INVAL, "target %zu is not a valid address", i + 1);
-	CHANGE_SCOPE(d);
-	struct name_key k;
-	struct dom *dom;
-	int r = new_name(d, address, &mem, &k, &dom, info);
-	if (r < 0)
-		return r;
-	struct alias_row row = { .address = k.text, .domain = dom->name, .targets = keys, .n = n };
-	r = commit(d, insert_alias, &row, info);
-	if (r < 0)
-		return r;
-	struct name *a = directory_name_new(&k, dom);
-	a->is_alias = true;
-	a->n_targets = n;
-	a->targets = xcalloc(n, sizeof(*a->targets));
-	for (size_t i = 0; i < n; i++)
-		a->targets[i] = directory_key_dup(&keys[i]);
-	pthread_rwlock_wrlock(&d->lock);
-	directory_name_link(d, a);
-	pthread_rwlock_unlock(&d->lock);
-	return 0;
-}
-
-static int delete_alias(struct db_tx *tx, void *arg)
-{
-	const span *address = arg;
-	int r = db_run(tx, "DELETE FROM alias_target WHERE address = ?", "s", *address);
-	if (r >= 0)
-		r = db_run(tx, "DELETE FROM name WHERE address = ?", "s", *address);
-	return r;
-}
-
-int directory_alias_remove(struct directory *d, span address, struct err_info *info)
-{
-	_cleanup_(arena_donep) struct arena mem = { 0 };
-	CHANGE_SCOPE(d);
-	struct name *n = known_name(d, address, true, &mem, info);
-	if (!n)
-		return ERR_NOENT;
-	span text = n->k.text;
-	int r = commit(d, delete_alias, &text, info);
-	if (r < 0)
-		return r;
-	pthread_rwlock_wrlock(&d->lock);
-	directory_name_unlink(d, n);
-	pthread_rwlock_unlock(&d->lock);
-	directory_name_free(n);
-	return 0;
 }

@@ -33,21 +33,40 @@ struct directory_domain {
 	span catch_all;      /* address or empty */
 	enum from_policy from;
 	bool subaddress;     /* '+' splits (default true) */
+	span alias_of;       /* all its addresses are those of this domain of ours; or empty */
+	span unknown_to;     /* where mail for addresses goes that nobody has here: "mx" (backup MX) or a queue route
+	                      * such as "smtp:[old]:25"; empty: such mail is refused.  The text is the caller's to check. */
+	bool known_only;     /* with unknown_to: only for addresses that are listed as an alias to themselves */
 };
+/* Who may send to an alias; one that asks is what people call a group or list. */
+enum alias_senders { SENDERS_ANYONE, SENDERS_MEMBERS, SENDERS_AUTHENTICATED };
 struct directory_alias {
-	span address;        /* "info@domain" */
+	span address;        /* "info@domain"; with one '*' in the local part a pattern: "sales-*@domain", "*@domain" */
 	span *targets;       /* addresses, local or remote */
 	size_t n_targets;
+	enum alias_senders senders;
+	int priority;        /* of a pattern: higher ones are tried first; 0 for all others and "*@domain" */
 };
+#define DIRECTORY_PATTERNS_MAX 256 /* of one domain */
+#define DIRECTORY_PRIORITY_MAX 1000
 
 /* Changes; INFO holds a sentence for the admin.  Addresses are text, normalised inside.
  * ERR_EXIST, ERR_NOENT, ERR_INVAL. */
 int directory_domain_add(struct directory *d, span domain, struct err_info *info);
-/* Sets all but the name (V->name is ignored). */
+/* The same with all of V in one commit. */
+int directory_domain_make(struct directory *d, const struct directory_domain *v, struct err_info *info);
+/* Sets all but the name (V->name is ignored).  An alias domain has no names, catch-all or unknown_to of its own, and
+ * leads to a domain that is none. */
 int directory_domain_set(struct directory *d, span domain, const struct directory_domain *v, struct err_info *info);
-int directory_domain_remove(struct directory *d, span domain, struct err_info *info); /* only when empty */
+int directory_domain_remove(struct directory *d, span domain, struct err_info *info); /* only when empty, and no alias domain leads to it */
 /* PASSWORD may be empty: no login yet.  RET_ID: the new account's id (store/account_create is the caller's). */
 int directory_account_add(struct directory *d, span address, span password, char ret_id[ACCOUNT_ID_LEN + 1], struct err_info *info);
+/* The same under an id of directory_account_id(), so that the folder can be there before the row: a crash between
+ * them leaves a folder that nobody has, never an account without one. */
+int directory_account_add_as(struct directory *d, const char id[ACCOUNT_ID_LEN + 1], span address, span password, struct err_info *info);
+void directory_account_id(char ret_id[ACCOUNT_ID_LEN + 1]);
+/* Could ADDRESS be added (valid, its domain ours, free)? */
+int directory_address_free(struct directory *d, span address, struct err_info *info);
 int directory_account_remove(struct directory *d, span address, char ret_id[ACCOUNT_ID_LEN + 1], struct err_info *info);
 /* Also makes the SCRAM verifier.  An empty password is ERR_INVAL; NUL bytes and > 1,024 bytes too. */
 int directory_account_passwd(struct directory *d, span address, span password, struct err_info *info);
@@ -58,11 +77,15 @@ int directory_account_set_from(struct directory *d, span address, enum from_poli
 int directory_account_set_suspended(struct directory *d, span address, bool suspended, struct err_info *info); /* no login, 5.2.1 */
 int directory_account_set_quota(struct directory *d, span address, uint64_t bytes, struct err_info *info);      /* 0: none */
 int directory_alias_add(struct directory *d, span address, const span *targets, size_t n, struct err_info *info);
+/* The same with all of V; _set replaces an alias that is there. */
+int directory_alias_make(struct directory *d, const struct directory_alias *v, struct err_info *info);
+int directory_alias_set(struct directory *d, const struct directory_alias *v, struct err_info *info);
 int directory_alias_remove(struct directory *d, span address, struct err_info *info);
 
 /* Reads; results in MEM. */
 int directory_domain_get(struct directory *d, span domain, struct arena *mem, struct directory_domain *ret);
 int directory_account_get(struct directory *d, span address, struct arena *mem, struct directory_account *ret);
+int directory_alias_get(struct directory *d, span address, struct arena *mem, struct directory_alias *ret);
 int directory_account_by_id(struct directory *d, span id, struct arena *mem, struct directory_account *ret);
 int directory_domains(struct directory *d, struct arena *mem, struct directory_domain **ret, size_t *n);
 int directory_accounts(struct directory *d, span domain_or_empty, struct arena *mem, struct directory_account **ret, size_t *n);
@@ -75,18 +98,33 @@ enum directory_kind {
 	DIRECTORY_ACCOUNT,
 	DIRECTORY_ALIAS,
 	DIRECTORY_SUSPENDED,   /* 5.2.1 */
+	DIRECTORY_ELSEWHERE,   /* nobody here, but the domain says where such mail goes */
 };
 struct directory_match {
 	enum directory_kind kind;
+	span domain;                      /* of ours: the one whose names were looked at, behind an alias domain */
+	span elsewhere;                   /* DIRECTORY_ELSEWHERE: the domain's unknown_to */
+	unsigned probes;                  /* names and patterns that were compared */
 	struct directory_account account; /* DIRECTORY_ACCOUNT */
 	struct directory_alias alias;     /* DIRECTORY_ALIAS; a catch-all is an alias with one target */
 	span detail;                      /* what stood behind '+', or empty */
 	bool catch_all;
 };
-/* Order: exact account or alias; without '+detail'; catch-all.  Local parts compare case-insensitively. */
+/* Order: exact account or alias; the same without '+detail'; patterns, the highest priority first, then the longest;
+ * the pattern "*"; the domain's catch-all; its unknown_to.  Local parts compare case-insensitively.  Three table
+ * look-ups and at most DIRECTORY_PATTERNS_MAX comparisons, however many names there are. */
 int directory_lookup(struct directory *d, const struct address *a, struct arena *mem, struct directory_match *ret);
+/* Is A one of ALIAS's targets, or of those of an alias among them? */
+bool directory_is_member(struct directory *d, span alias, const struct address *a);
 /* Owns ACCOUNT_ID the envelope sender / header From ADDRESS (its own, with +detail, or an alias that leads to it)? */
 bool directory_owns(struct directory *d, span account_id, const struct address *a);
+
+/* --- the keys of rewritten reverse-paths (format/srs.h) --- */
+#define DIRECTORY_SRS_KEYS 2
+/* The newest first; made when the directory is.  Returns how many. */
+unsigned directory_srs_keys(struct directory *d, uint8_t ret[DIRECTORY_SRS_KEYS][32]);
+/* A new key signs; the one before still verifies, older ones are gone. */
+int directory_srs_rotate(struct directory *d, struct err_info *info);
 
 /* --- authentication.  Slow (argon2id): LANE_AUTH only. --- */
 /* ERR_AUTH for everything that is not right (P3), suspended and password-less accounts too.  A good password is

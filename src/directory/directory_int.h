@@ -23,12 +23,20 @@ struct name_key {
 	span text; /* as people and the envelope write it, quoted where needed */
 };
 
-struct dom {
-	span name;		   /* owned */
-	struct name_key catch_all; /* key.n == 0: none; owned */
+/* What a change of a domain replaces; all of it owned. */
+struct dom_values {
+	struct name_key catch_all; /* key.n == 0: none */
 	enum from_policy from;
-	bool subaddress;
-	size_t n_names; /* accounts and aliases in it */
+	bool subaddress, known_only;
+	span alias_of, unknown_to; /* or empty */
+};
+
+struct dom {
+	span name; /* owned */
+	struct dom_values v;
+	size_t n_names;		/* accounts and aliases in it */
+	struct name **patterns; /* in the order they are tried; in the table of names too */
+	size_t n_patterns;
 };
 
 /* P1: one table of names, whose entries are an account or an alias. */
@@ -39,6 +47,9 @@ struct name {
 	struct directory_account account; /* .address is k.text */
 	struct name_key *targets;	  /* owned */
 	size_t n_targets;
+	enum alias_senders senders;
+	int priority;
+	size_t star; /* of the '*' in the key of an alias that is a pattern; else SPAN_NPOS */
 };
 
 struct auth_cache;
@@ -48,6 +59,8 @@ struct directory {
 	pthread_rwlock_t lock;
 	struct map *domains, *names, *ids; /* name, key, account id */
 	uint8_t secret[32];		   /* makes up SCRAM verifiers for unknown users */
+	uint8_t srs[DIRECTORY_SRS_KEYS][32]; /* newest first; under lock */
+	unsigned n_srs;
 	struct auth_cache *remembered;
 	_Atomic uint64_t hashes; /* computed by logins */
 	char *dummy_hash;	 /* argon2id of nobody's password */
@@ -55,7 +68,7 @@ struct directory {
 
 extern const struct db_schema directory_schema;
 
-/* --- read.c: names, tables, load --- */
+/* --- entry.c: names, entries, tables --- */
 int directory_name_parse(span text, struct arena *mem, struct name_key *ret);
 int directory_domain_parse(span text, struct arena *mem, span *ret);
 struct name_key directory_key_dup(const struct name_key *k);
@@ -64,12 +77,41 @@ struct name *directory_name_new(const struct name_key *k, struct dom *dom);
 void directory_name_free(struct name *n);
 struct dom *directory_dom_new(span name);
 void directory_dom_free(struct dom *dom);
+struct dom_values directory_dom_values(const struct directory_domain *v, const struct name_key *catch_all);
+void directory_dom_values_done(struct dom_values *v);
+/* An alias of K with V's values and TARGETS. */
+struct name *directory_alias_new(const struct name_key *k, struct dom *dom, const struct directory_alias *v,
+				 const struct name_key *targets);
 /* Puts N into (takes it out of) the tables; the lock is held for writing. */
 void directory_name_link(struct directory *d, struct name *n);
 void directory_name_unlink(struct directory *d, struct name *n);
+/* Is LOCAL a pattern (one '*')?  ERR_INVAL for more of them. */
+int directory_pattern(span local, size_t *ret_star);
+
+/* --- read.c --- */
 int directory_load(struct directory *d, struct err_info *info);
 void directory_account_copy(const struct name *n, struct arena *mem, struct directory_account *ret);
 void directory_alias_copy(const struct name *n, struct arena *mem, struct directory_alias *ret);
+
+/* --- change.c --- */
+int directory_commit(struct directory *d, db_write_fn *fn, void *arg, struct err_info *info);
+/* A name that is free in a domain that is ours. */
+int directory_new_name(struct directory *d, span address, struct arena *mem, struct name_key *ret_key,
+		       struct dom **ret_dom, struct err_info *info);
+/* The account or alias ADDRESS, or NULL with ERR_NOENT in INFO; `change` is held. */
+struct name *directory_known_name(struct directory *d, span address, bool alias, struct arena *mem,
+				  struct err_info *info);
+static inline void directory_unlock(pthread_mutex_t **m)
+{
+	pthread_mutex_unlock(*m);
+}
+/* Until the end of the block no other change. */
+#define CHANGE_SCOPE(d)                                                     \
+	_cleanup_(directory_unlock) _unused_ pthread_mutex_t *change_held = \
+		(pthread_mutex_lock(&(d)->change), &(d)->change)
+
+/* --- srs.c --- */
+int directory_srs_setup(struct directory *d, struct err_info *info);
 
 /* --- credential.c --- */
 struct credential {

@@ -6,27 +6,53 @@ struct found {
 	const struct dom *dom;	 /* NULL: not ours */
 	const struct name *name; /* NULL: nobody, or the domain's catch-all */
 	size_t detail;		 /* where the detail starts in the local part; 0: there is none */
+	unsigned probes;
 };
+
+static const struct name *probe(const struct directory *d, struct found *f, span local)
+{
+	char key[ADDRESS_MAX];
+	if (local.n + 1 + f->dom->name.n > sizeof(key))
+		return NULL;
+	memcpy(key, local.p, local.n);
+	key[local.n] = '@';
+	memcpy(key + local.n + 1, f->dom->name.p, f->dom->name.n);
+	f->probes++;
+	return map_get(d->names, span_of(key, local.n + 1 + f->dom->name.n));
+}
+
+static bool fits(const struct name *pattern, span local)
+{
+	span before = span_sub(pattern->k.key, 0, pattern->star);
+	span after = span_sub(pattern->k.key, pattern->star + 1, pattern->k.at - pattern->star - 1);
+	return local.n >= before.n + after.n && span_starts(local, before) &&
+	       span_eq(span_from(local, local.n - after.n), after);
+}
 
 /* The lock is held.  KEY's '@' is at AT. */
 static struct found find(const struct directory *d, span key, size_t at)
 {
-	struct found f = { .dom = map_get(d->domains, span_from(key, at + 1)) };
+	span local = span_sub(key, 0, at);
+	struct found f = { .dom = map_get(d->domains, span_from(key, at + 1)), .probes = 1 };
+	if (f.dom && f.dom->v.alias_of.n) {
+		f.dom = map_get(d->domains, f.dom->v.alias_of);
+		f.probes++;
+	}
 	if (!f.dom)
 		return f;
-	f.name = map_get(d->names, key);
-	if (f.name || !f.dom->subaddress)
-		return f;
-	size_t plus = span_find(span_sub(key, 0, at), '+');
-	if (plus == SPAN_NPOS || plus == 0 || key.n > ADDRESS_MAX)
-		return f;
-	char base[ADDRESS_MAX];
-	size_t n = plus + (key.n - at);
-	memcpy(base, key.p, plus);
-	memcpy(base + plus, key.p + at, key.n - at);
-	f.name = map_get(d->names, span_of(base, n));
+	f.name = probe(d, &f, local);
 	if (f.name)
-		f.detail = plus + 1;
+		return f;
+	size_t plus = f.dom->v.subaddress ? span_find(local, '+') : SPAN_NPOS;
+	if (plus != SPAN_NPOS && plus > 0) {
+		f.name = probe(d, &f, span_sub(local, 0, plus));
+		f.detail = f.name ? plus + 1 : 0;
+	}
+	for (size_t i = 0; !f.name && i < f.dom->n_patterns; i++) {
+		f.probes++;
+		if (fits(f.dom->patterns[i], local))
+			f.name = f.dom->patterns[i];
+	}
 	return f;
 }
 
@@ -56,29 +82,48 @@ static span key_of(const struct address *a, struct arena *mem, size_t *ret_at)
 	return span_of(key, a->local.n + 1 + domain.n);
 }
 
+/* An alias to itself only says that the address is known where its domain's mail goes. */
+static bool is_listing(const struct name *n)
+{
+	return n->dom->v.unknown_to.n && n->is_alias && n->star == SPAN_NPOS && n->n_targets == 1 &&
+	       span_eq(n->targets[0].key, n->k.key);
+}
+
+static void match_name(const struct found *f, const struct address *a, struct arena *mem,
+		       struct directory_match *m)
+{
+	m->detail = f->detail ? arena_span(mem, span_from(a->local, f->detail)) : SPAN_NULL;
+	m->kind = f->name->is_alias	       ? DIRECTORY_ALIAS
+		  : f->name->account.suspended ? DIRECTORY_SUSPENDED
+					       : DIRECTORY_ACCOUNT;
+	if (f->name->is_alias)
+		directory_alias_copy(f->name, mem, &m->alias);
+	else
+		directory_account_copy(f->name, mem, &m->account);
+}
+
 /* The lock is held. */
 static void match_of(const struct found *f, const struct address *a, struct arena *mem,
 		     struct directory_match *m)
 {
+	m->probes = f->probes;
 	if (!f->dom)
 		return;
+	const struct dom_values *v = &f->dom->v;
 	m->kind = DIRECTORY_NO_USER;
-	if (f->name) {
-		m->detail = f->detail ? arena_span(mem, span_from(a->local, f->detail)) : SPAN_NULL;
-		m->kind = f->name->is_alias	       ? DIRECTORY_ALIAS
-			  : f->name->account.suspended ? DIRECTORY_SUSPENDED
-						       : DIRECTORY_ACCOUNT;
-		if (f->name->is_alias)
-			directory_alias_copy(f->name, mem, &m->alias);
-		else
-			directory_account_copy(f->name, mem, &m->account);
-	} else if (f->dom->catch_all.key.n) {
+	m->domain = arena_span(mem, f->dom->name);
+	if (f->name && !is_listing(f->name)) {
+		match_name(f, a, mem, m);
+	} else if (v->unknown_to.n && (f->name || !v->known_only)) {
+		m->kind = DIRECTORY_ELSEWHERE;
+		m->elsewhere = arena_span(mem, v->unknown_to);
+	} else if (v->catch_all.key.n) {
 		m->kind = DIRECTORY_ALIAS;
 		m->catch_all = true;
 		m->alias = (struct directory_alias){ .address = address_text(a, mem),
 						     .targets = arena_new(mem, span),
 						     .n_targets = 1 };
-		m->alias.targets[0] = arena_span(mem, f->dom->catch_all.text);
+		m->alias.targets[0] = arena_span(mem, v->catch_all.text);
 	}
 }
 
@@ -109,9 +154,9 @@ static bool leads_to(const struct directory *d, span key, size_t at, span accoun
 	if (!f.dom)
 		return false;
 	if (!f.name)
-		return f.dom->catch_all.key.n &&
-		       leads_to(d, f.dom->catch_all.key, f.dom->catch_all.at, account_id, depth - 1,
-				budget);
+		return f.dom->v.catch_all.key.n &&
+		       leads_to(d, f.dom->v.catch_all.key, f.dom->v.catch_all.at, account_id,
+				depth - 1, budget);
 	if (!f.name->is_alias)
 		return span_eq(span_str(f.name->account.id), account_id);
 	for (size_t i = 0; i < f.name->n_targets; i++)
@@ -133,4 +178,45 @@ bool directory_owns(struct directory *d, span account_id, const struct address *
 	bool owns = leads_to(d, key, at, account_id, 8, &budget);
 	pthread_rwlock_unlock(&d->lock);
 	return owns;
+}
+
+struct membership {
+	const struct directory *d;
+	span key;		  /* whom we look for */
+	const struct name *entry; /* the account or alias that this is, without detail; or NULL */
+};
+
+static bool has_member(const struct membership *m, const struct name *alias, int depth, int *budget)
+{
+	for (size_t i = 0; i < alias->n_targets; i++) {
+		const struct name_key *t = &alias->targets[i];
+		if (--*budget < 0)
+			return false;
+		if (span_eq(t->key, m->key))
+			return true;
+		struct found f = find(m->d, t->key, t->at);
+		if (!f.name)
+			continue;
+		if (f.name == m->entry ||
+		    (f.name->is_alias && depth > 0 && has_member(m, f.name, depth - 1, budget)))
+			return true;
+	}
+	return false;
+}
+
+bool directory_is_member(struct directory *d, span alias, const struct address *a)
+{
+	_cleanup_(arena_donep) struct arena mem = { 0 };
+	struct name_key k;
+	size_t at;
+	span key = key_of(a, &mem, &at);
+	if (!key.n || directory_name_parse(alias, &mem, &k) < 0)
+		return false;
+	int budget = 4 * ALIAS_TARGETS_MAX;
+	pthread_rwlock_rdlock(&d->lock);
+	const struct name *n = map_get(d->names, k.key);
+	struct membership m = { d, key, find(d, key, at).name };
+	bool is = n && n->is_alias && has_member(&m, n, 8, &budget);
+	pthread_rwlock_unlock(&d->lock);
+	return is;
 }

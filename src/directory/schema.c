@@ -24,6 +24,14 @@ static const struct db_migration steps[] = {
 		 "BLOB)"
 		 " WITHOUT ROWID;"
 		 "CREATE TABLE secret(what TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;" },
+	/* Routing: a release without it writes rows that mean what they meant. */
+	{ .version = 2,
+	  .oldest_writer = 1,
+	  .sql = "ALTER TABLE domain ADD COLUMN alias_of TEXT NOT NULL DEFAULT '';"
+		 "ALTER TABLE domain ADD COLUMN unknown_to TEXT NOT NULL DEFAULT '';"
+		 "ALTER TABLE domain ADD COLUMN known_only INTEGER NOT NULL DEFAULT 0;"
+		 "ALTER TABLE name ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
+		 "ALTER TABLE name ADD COLUMN senders INTEGER NOT NULL DEFAULT 0;" },
 };
 
 const struct db_schema directory_schema = { .name = "directory",

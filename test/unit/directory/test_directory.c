@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "directory/directory.h"
+#include "directory/directory_int.h"
 #include "tls/hash.h"
 
 struct fixture {
@@ -372,6 +372,248 @@ static void listings_survive_a_restart(void **state)
 	assert_int_equal(look(f, "\"odd name\"@a.test").kind, DIRECTORY_ALIAS);
 }
 
+static void pattern(struct fixture *f, const char *address, const char *target, int priority)
+{
+	span t = span_str(target);
+	struct directory_alias v = {
+		.address = span_str(address), .targets = &t, .n_targets = 1, .priority = priority
+	};
+	struct err_info info = { 0 };
+	if (directory_alias_make(f->d, &v, &info) < 0)
+		fail_msg("%s: %s", address, info.text);
+}
+
+#define assert_target(f, address, want)                                                       \
+	do {                                                                                  \
+		struct directory_match found = look((f), (address));                          \
+		assert_int_equal(found.kind, DIRECTORY_ALIAS);                                \
+		assert_string_equal(arena_span(&(f)->mem, found.alias.targets[0]).p, (want)); \
+	} while (0)
+
+/* Exact, without detail, by priority, the longest, "*", the domain's catch-all. */
+static void patterns(void **state)
+{
+	struct fixture *f = *state;
+	struct directory_domain v = { .catch_all = SPAN("last@far.test"), .subaddress = true };
+	span t = SPAN("x@far.test");
+	add(f, "sales-ann@example.org", "", NULL);
+	add(f, "ann@example.org", "", NULL);
+	pattern(f, "sales-*@example.org", "sales@far.test", 0);
+	pattern(f, "Sales-e*@example.org", "east@far.test", 0);
+	pattern(f, "*-urgent@example.org", "urgent@far.test", 5);
+	pattern(f, "a*z@example.org", "az@far.test", 0);
+	pattern(f, "low*@example.org", "low@far.test", -1);
+	pattern(f, "lo*@example.org", "high@far.test", 0);
+	assert_int_equal(directory_domain_set(f->d, SPAN("example.org"), &v, NULL), 0);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(look(f, "sales-ann@example.org").kind, DIRECTORY_ACCOUNT);
+		assert_int_equal(look(f, "sales-ann+x-urgent@example.org").kind, DIRECTORY_ACCOUNT);
+		assert_target(f, "SALES-x@example.org", "sales@far.test");
+		assert_target(f, "sales-@example.org", "sales@far.test");
+		assert_target(f, "sales-eu@example.org", "east@far.test");
+		assert_target(f, "sales-eu-urgent@example.org", "urgent@far.test");
+		assert_target(f, "az@example.org", "az@far.test");
+		assert_target(f, "a-z@example.org", "az@far.test");
+		assert_target(f, "lower@example.org", "high@far.test");
+		assert_target(f, "a@example.org", "last@far.test");
+		assert_true(look(f, "sales@example.org").catch_all);
+		reopen(f);
+	}
+	pattern(f, "*@example.org", "rest@far.test", 0);
+	assert_target(f, "a@example.org", "rest@far.test");
+	assert_target(f, "sales-x@example.org", "sales@far.test");
+	assert_int_equal(directory_alias_remove(f->d, SPAN("sales-*@example.org"), NULL), 0);
+	assert_target(f, "sales-x@example.org", "rest@far.test");
+
+	struct directory_alias bad = { .address = SPAN("a*b*@example.org"),
+				       .targets = &t,
+				       .n_targets = 1 };
+	assert_int_equal(directory_alias_make(f->d, &bad, NULL), ERR_INVAL);
+	bad.address = SPAN("exact@example.org");
+	bad.priority = 1;
+	assert_int_equal(directory_alias_make(f->d, &bad, NULL), ERR_INVAL);
+	bad.address = SPAN("p*@example.org");
+	bad.priority = DIRECTORY_PRIORITY_MAX + 1;
+	assert_int_equal(directory_alias_make(f->d, &bad, NULL), ERR_INVAL);
+	char id[ACCOUNT_ID_LEN + 1];
+	assert_int_equal(directory_account_add(f->d, SPAN("x*@example.org"), SPAN_NULL, id, NULL),
+			 ERR_INVAL);
+	char name[40];
+	for (int i = 6; i < DIRECTORY_PATTERNS_MAX; i++) {
+		snprintf(name, sizeof(name), "n%d-*@example.org", i);
+		pattern(f, name, "x@far.test", 0);
+	}
+	bad.priority = 0;
+	assert_int_equal(directory_alias_make(f->d, &bad, NULL), ERR_INVAL);
+}
+
+static void alias_domains(void **state)
+{
+	struct fixture *f = *state;
+	struct directory_domain v = { .name = SPAN("example.net"),
+				      .alias_of = SPAN("EXAMPLE.org") };
+	struct directory_domain plain = { .subaddress = true };
+	char id[ACCOUNT_ID_LEN + 1];
+	span t = SPAN("x@far.test");
+	add(f, "ann@example.org", "", id);
+	alias(f, "info@example.org", "ann@example.org", NULL);
+	assert_int_equal(directory_domain_make(f->d, &v, NULL), 0);
+	for (int again = 0; again < 2; again++) {
+		struct directory_match m = look(f, "Ann+x@example.NET");
+		assert_int_equal(m.kind, DIRECTORY_ACCOUNT);
+		assert_true(span_eq_str(m.account.address, "ann@example.org"));
+		assert_true(span_eq_str(m.domain, "example.org"));
+		assert_true(span_eq_str(m.detail, "x"));
+		assert_int_equal(look(f, "info@example.net").kind, DIRECTORY_ALIAS);
+		assert_int_equal(look(f, "nobody@example.net").kind, DIRECTORY_NO_USER);
+		assert_true(owns(f, id, "ann@example.net"));
+		reopen(f);
+	}
+	assert_int_equal(directory_account_add(f->d, SPAN("b@example.net"), SPAN_NULL, id, NULL),
+			 ERR_INVAL);
+	assert_int_equal(directory_alias_add(f->d, SPAN("b@example.net"), &t, 1, NULL), ERR_INVAL);
+	v.name = SPAN("third.test");
+	v.alias_of = SPAN("example.net"); /* no chains */
+	assert_int_equal(directory_domain_make(f->d, &v, NULL), ERR_INVAL);
+	v.alias_of = SPAN("far.test");
+	assert_int_equal(directory_domain_make(f->d, &v, NULL), ERR_NOENT);
+	assert_int_equal(directory_domain_add(f->d, SPAN("third.test"), NULL), 0);
+	v.alias_of = SPAN("third.test");
+	assert_int_equal(directory_domain_set(f->d, SPAN("example.org"), &v, NULL), ERR_INVAL);
+	assert_int_equal(directory_domain_set(f->d, SPAN("third.test"), &v, NULL), ERR_INVAL);
+	assert_int_equal(directory_alias_remove(f->d, SPAN("info@example.org"), NULL), 0);
+	assert_int_equal(directory_account_remove(f->d, SPAN("ann@example.org"), id, NULL), 0);
+	assert_int_equal(directory_domain_remove(f->d, SPAN("example.org"), NULL), ERR_INVAL);
+	assert_int_equal(directory_domain_set(f->d, SPAN("example.net"), &plain, NULL), 0);
+	assert_int_equal(directory_domain_remove(f->d, SPAN("example.org"), NULL), 0);
+}
+
+static void elsewhere(void **state)
+{
+	struct fixture *f = *state;
+	struct directory_domain v = { .name = SPAN("moving.test"),
+				      .subaddress = true,
+				      .unknown_to = SPAN("smtp:[192.0.2.1]:25") };
+	assert_int_equal(directory_domain_make(f->d, &v, NULL), 0);
+	add(f, "here@moving.test", "", NULL);
+	alias(f, "listed@moving.test", "listed@moving.test", NULL);
+	alias(f, "out@moving.test", "x@far.test", NULL);
+	reopen(f);
+	assert_int_equal(look(f, "here@moving.test").kind, DIRECTORY_ACCOUNT);
+	assert_int_equal(look(f, "out@moving.test").kind, DIRECTORY_ALIAS);
+	struct directory_match m = look(f, "there@moving.test");
+	assert_int_equal(m.kind, DIRECTORY_ELSEWHERE);
+	assert_true(span_eq_str(m.elsewhere, "smtp:[192.0.2.1]:25"));
+	assert_int_equal(look(f, "listed@moving.test").kind, DIRECTORY_ELSEWHERE);
+	v.known_only = true;
+	assert_int_equal(directory_domain_set(f->d, SPAN("moving.test"), &v, NULL), 0);
+	reopen(f);
+	assert_int_equal(look(f, "there@moving.test").kind, DIRECTORY_NO_USER);
+	assert_int_equal(look(f, "Listed+x@moving.test").kind, DIRECTORY_ELSEWHERE);
+	v.catch_all = SPAN("here@moving.test");
+	assert_int_equal(directory_domain_set(f->d, SPAN("moving.test"), &v, NULL), ERR_INVAL);
+	v.catch_all = v.unknown_to = SPAN_NULL;
+	assert_int_equal(directory_domain_set(f->d, SPAN("moving.test"), &v, NULL), ERR_INVAL);
+}
+
+static bool member(struct fixture *f, const char *list, const char *who)
+{
+	struct address a;
+	assert_int_equal(address_parse(span_str(who), ADDRESS_ALLOW_UTF8, &f->mem, &a), ADDRESS_OK);
+	return directory_is_member(f->d, span_str(list), &a);
+}
+
+static void members(void **state)
+{
+	struct fixture *f = *state;
+	struct directory_alias v;
+	span t[] = { SPAN("all@example.org"), SPAN("carol@far.test") };
+	add(f, "ann@example.org", "", NULL);
+	add(f, "bob@example.org", "", NULL);
+	alias(f, "inner@example.org", "ann@example.org", "outer@example.org");
+	alias(f, "outer@example.org", "inner@example.org", "carol@far.test");
+	assert_true(member(f, "outer@example.org", "Carol@far.test"));
+	assert_true(member(f, "outer@example.org", "ann+x@example.org"));
+	assert_false(member(f, "outer@example.org", "bob@example.org"));
+	assert_false(member(f, "outer@example.org", "x@far.test"));
+	assert_false(member(f, "ann@example.org", "ann@example.org"));
+	assert_int_equal(directory_alias_get(f->d, SPAN("Inner@example.org"), &f->mem, &v), 0);
+	v.targets = t;
+	v.senders = SENDERS_MEMBERS;
+	assert_int_equal(directory_alias_set(f->d, &v, NULL), 0);
+	reopen(f);
+	assert_int_equal(directory_alias_get(f->d, SPAN("inner@example.org"), &f->mem, &v), 0);
+	assert_int_equal(v.senders, SENDERS_MEMBERS);
+	assert_true(v.n_targets == 2 && span_eq_str(v.targets[0], "all@example.org"));
+	assert_false(member(f, "outer@example.org", "ann@example.org"));
+	v.address = SPAN("nobody@example.org");
+	assert_int_equal(directory_alias_set(f->d, &v, NULL), ERR_NOENT);
+}
+
+static void srs_keys(void **state)
+{
+	struct fixture *f = *state;
+	uint8_t first[DIRECTORY_SRS_KEYS][32], second[DIRECTORY_SRS_KEYS][32];
+	assert_int_equal(directory_srs_keys(f->d, first), 1);
+	reopen(f);
+	assert_int_equal(directory_srs_keys(f->d, second), 1);
+	assert_memory_equal(first, second, 32);
+	assert_int_equal(directory_srs_rotate(f->d, NULL), 0);
+	reopen(f);
+	assert_int_equal(directory_srs_keys(f->d, second), 2);
+	assert_memory_equal(second[1], first[0], 32);
+	assert_memory_not_equal(second[0], first[0], 32);
+}
+
+/* What one look-up compares does not grow with the names: counted, not timed. */
+static int fill(struct db_tx *tx, void *arg)
+{
+	char name[64], id[32];
+	int r = 0;
+	for (int i = 0; r >= 0 && i < 10000; i++) {
+		snprintf(name, sizeof(name), "user%d@example.org", i);
+		snprintf(id, sizeof(id), "%016x", i);
+		r = db_run(tx, "INSERT INTO name(address, domain) VALUES(?, 'example.org')", "s",
+			   span_str(name));
+		if (r >= 0)
+			r = db_run(tx, "INSERT INTO account VALUES(?, ?, 1, 0, 0, 0)", "ss",
+				   span_str(id), span_str(name));
+		snprintf(name, sizeof(name), "alias%d@example.org", i);
+		if (r >= 0)
+			r = db_run(tx, "INSERT INTO name(address, domain) VALUES(?, 'example.org')",
+				   "s", span_str(name));
+		if (r >= 0)
+			r = db_run(tx, "INSERT INTO alias_target VALUES(?, 0, 'x@far.test')", "s",
+				   span_str(name));
+	}
+	return r;
+}
+
+static void many_names(void **state)
+{
+	struct fixture *f = *state;
+	for (int i = 0; i < 100; i++) {
+		char name[40];
+		snprintf(name, sizeof(name), "p%d-*@example.org", i);
+		pattern(f, name, "x@far.test", i);
+	}
+	assert_int_equal(db_write(f->d->db, fill, NULL), 0);
+	reopen(f);
+	struct directory_account *accounts;
+	size_t n;
+	assert_int_equal(directory_accounts(f->d, SPAN_NULL, &f->mem, &accounts, &n), 0);
+	assert_int_equal(n, 10000);
+	struct directory_match m = look(f, "user9999@example.org");
+	assert_int_equal(m.kind, DIRECTORY_ACCOUNT);
+	assert_int_equal(m.probes, 2);
+	assert_int_equal(look(f, "alias5000@example.org").probes, 2);
+	assert_int_equal(look(f, "user77+x@example.org").probes, 3);
+	m = look(f, "p0-x@example.org");
+	assert_int_equal(m.kind, DIRECTORY_ALIAS);
+	assert_int_equal(m.probes, 102);
+	assert_int_equal(look(f, "nobody@example.org").probes, 102);
+}
+
 /* Readers run while names come and go; TSan judges. */
 static void *read_on(void *arg)
 {
@@ -423,6 +665,12 @@ int main(void)
 		T(scram_verifier),
 		T(generations_rise),
 		T(listings_survive_a_restart),
+		T(patterns),
+		T(alias_domains),
+		T(elsewhere),
+		T(members),
+		T(srs_keys),
+		T(many_names),
 		T(readers_beside_a_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
