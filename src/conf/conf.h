@@ -72,6 +72,9 @@ struct conf {
 	/* trust */
 	int trust_check, trust_dmarc; /* enum conf_check, conf_dmarc */
 	span trust_sealers;	      /* domains, spaces between */
+	/* forward */
+	bool srs;
+	span srs_domain; /* or empty: hostname */
 	/* relay */
 	uint32_t relay_port;
 	span relay_source; /* source address of outgoing connections, or empty */

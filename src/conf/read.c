@@ -340,6 +340,9 @@ static int check_whole(struct reader *r)
 				 "this server's full name in lower case, such as mx.example.org");
 	if (!c->data_dir.n || c->data_dir.p[0] != '/')
 		return bad_value(r, "server.data", "an absolute path");
+	if (c->srs_domain.n && !hostname_ok(c->srs_domain))
+		return bad_value(r, "forward.srs_domain",
+				 "a domain in lower case whose mail arrives here, or nothing");
 	if (c->relay_source.n && sock_parse_ip(c->relay_source, 0, &unused) < 0)
 		return bad_value(r, "relay.source", "an IP address of this host, or nothing");
 	for (size_t i = 0; i < c->n_relay_hosts; i++) {

@@ -137,6 +137,16 @@ const struct conf_option conf_options[] = {
 	  "that was authentic when they got it, is not refused by DMARC.",
 	  AT(trust_sealers) },
 
+	{ "forward.srs", CONF_BOOL, "yes", 0, 0, NULL, CONF_RELOAD,
+	  "Whether what aliases send on to other hosts for foreign senders gets a reverse-path of "
+	  "this server (SRS), so that it passes SPF there and bounces find back. The header stays "
+	  "as it is.",
+	  AT(srs) },
+	{ "forward.srs_domain", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
+	  "Domain of such reverse-paths; empty takes server.hostname. Mail for it must arrive here, "
+	  "and its SPF record must name this server.",
+	  AT(srs_domain) },
+
 	{ "relay.port", CONF_COUNT, "25", 1, 65535, NULL, CONF_RELOAD,
 	  "The port on which other domains' mail servers are reached.", AT(relay_port) },
 	{ "relay.source", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,

@@ -102,7 +102,7 @@ enum directory_kind {
 };
 struct directory_match {
 	enum directory_kind kind;
-	span domain;                      /* of ours: the one whose names were looked at, behind an alias domain */
+	span domain;                      /* the one whose names were looked at, if that is behind an alias domain; or empty */
 	span elsewhere;                   /* DIRECTORY_ELSEWHERE: the domain's unknown_to */
 	unsigned probes;                  /* names and patterns that were compared */
 	struct directory_account account; /* DIRECTORY_ACCOUNT */

@@ -6,6 +6,7 @@ struct found {
 	const struct dom *dom;	 /* NULL: not ours */
 	const struct name *name; /* NULL: nobody, or the domain's catch-all */
 	size_t detail;		 /* where the detail starts in the local part; 0: there is none */
+	bool aliased;		 /* by an alias domain */
 	unsigned probes;
 };
 
@@ -36,6 +37,7 @@ static struct found find(const struct directory *d, span key, size_t at)
 	struct found f = { .dom = map_get(d->domains, span_from(key, at + 1)), .probes = 1 };
 	if (f.dom && f.dom->v.alias_of.n) {
 		f.dom = map_get(d->domains, f.dom->v.alias_of);
+		f.aliased = true;
 		f.probes++;
 	}
 	if (!f.dom)
@@ -111,7 +113,7 @@ static void match_of(const struct found *f, const struct address *a, struct aren
 		return;
 	const struct dom_values *v = &f->dom->v;
 	m->kind = DIRECTORY_NO_USER;
-	m->domain = arena_span(mem, f->dom->name);
+	m->domain = f->aliased ? arena_span(mem, f->dom->name) : SPAN_NULL;
 	if (f->name && !is_listing(f->name)) {
 		match_name(f, a, mem, m);
 	} else if (v->unknown_to.n && (f->name || !v->known_only)) {

@@ -153,10 +153,11 @@ static size_t fill_list(struct settle *s, struct dsn_rcpt *list)
 static size_t fill_targets(struct settle *s, const struct address *sender,
 			   struct queue_rcpt_in **ret)
 {
+	const struct mail_route_from from = { .authenticated = true };
 	struct mail_route *routes;
 	size_t n, k = 0;
 
-	mail_route(s->env, sender, true, s->mem, &routes, &n);
+	mail_route(s->env, sender, &from, s->mem, &routes, &n);
 	*ret = arena_array(s->mem, struct queue_rcpt_in, n);
 	for (size_t i = 0; i < n; i++)
 		if (routes[i].kind != MAIL_ROUTE_REFUSED)

@@ -125,6 +125,10 @@ static int accept_again(struct delivery *d, const struct queue_rcpt *rcpt,
 static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const struct address *from,
 		    struct queue_result *r)
 {
+	struct address sender = { 0 };
+	struct mail_route_from route_from = { .sender = &sender,
+					      .authenticated = true,
+					      .notes = d->events };
 	struct mail_route *routes;
 	struct queue_rcpt_in *to;
 	struct event *ev;
@@ -132,7 +136,8 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	unsigned notify;
 	int e;
 
-	mail_route(d->env, from, true, d->mem, &routes, &n);
+	(void)address_parse(d->lease->sender, ADDRESS_ALLOW_UTF8, d->mem, &sender);
+	mail_route(d->env, from, &route_from, d->mem, &routes, &n);
 	notify = n > 1 ? mail_notify_expanded(rcpt->notify) : rcpt->notify;
 	to = arena_array(d->mem, struct queue_rcpt_in, n);
 	for (size_t i = 0; i < n; i++)
@@ -187,7 +192,8 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 		result_set(r, OUTCOME_FAILED, "5.2.1", SPAN("550 5.2.1 this mailbox is disabled"));
 		return;
 	}
-	if (match.kind == DIRECTORY_ALIAS || match.kind == DIRECTORY_NOT_LOCAL) {
+	if (match.kind == DIRECTORY_ALIAS || match.kind == DIRECTORY_NOT_LOCAL ||
+	    match.kind == DIRECTORY_ELSEWHERE) {
 		pass_on(d, rcpt, &to, r);
 		return;
 	}

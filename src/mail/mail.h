@@ -29,11 +29,28 @@ struct mail_route {
 	uint64_t quota_bytes;	     /* LOCAL; 0: none */
 	struct mail_verdict refusal; /* REFUSED */
 };
-/* AUTHENTICATED: may relay.  Expands aliases (each once, so circles end; count limited); at least
- * one route, REFUSED ones only where there is no other.  A target that cannot be looked up now
- * refuses all of them with 4xx.  Results in MEM. */
-int mail_route(struct core_env *env, const struct address *rcpt, bool authenticated,
+/* Who brings the message, and who wants to hear how it was decided. */
+struct mail_route_from {
+	const struct address *sender; /* the reverse-path; NULL: <> */
+	bool authenticated;	      /* may relay */
+	/* NULL, or where "mail.alias_broken" goes for each target of an alias that cannot be reached beside good
+	 * ones; with EXPLAIN each step too, as an event with "address" and "text". */
+	struct event_list *notes;
+	bool explain;
+};
+/* Expands aliases (each once, so circles end; count limited), undoes rewritten reverse-paths, and chooses the way
+ * of what goes to other hosts; at least one route, REFUSED ones only where there is no other.  A target that
+ * cannot be looked up now refuses all of them with 4xx.  What an alias sends on to other hosts for a foreign
+ * sender gets a route that begins with MAIL_ROUTE_SRS.  Results in MEM. */
+int mail_route(struct core_env *env, const struct address *rcpt, const struct mail_route_from *from,
 	       struct arena *mem, struct mail_route **ret, size_t *ret_n);
+/* Before a remote route: the peer gets a reverse-path of ours (format/srs.h), that leads back. */
+#define MAIL_ROUTE_SRS "srs+"
+/* What the peer gets as reverse-path of a message of SENDER (text, or empty) that goes by ROUTE; in MEM.  One
+ * that would become too long stays as it is. */
+span mail_reverse_path(struct core_env *env, span sender, span route, struct arena *mem);
+/* Is it a rewritten reverse-path of this host, by its looks? */
+bool mail_is_rewritten(struct core_env *env, const struct address *a);
 /* Do both lead to the same delivery? */
 bool mail_route_same(const struct mail_route *a, const struct mail_route *b);
 /* Do ROUTES lead to nothing but one mailbox that is over its quota?  *RET: 452 4.2.2.  (Delivery

@@ -42,6 +42,10 @@ int mail_body_set_header(struct mail_transaction *t, span header, size_t old);
 
 void mail_inspection_free(struct mail_inspection *i); /* NULL is fine */
 
+/* The first sender behind A, a rewritten reverse-path of ours; false: *RET_WHY says why it leads nowhere. */
+bool mail_rewritten_back(struct core_env *env, const struct address *a, struct arena *mem,
+			 struct address *ret, struct mail_verdict *ret_why);
+
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);
 

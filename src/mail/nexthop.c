@@ -47,9 +47,12 @@ static int host_parse(span text, struct arena *mem, struct mail_nexthop *ret)
 int mail_nexthop_parse(span route, struct arena *mem, struct mail_nexthop *ret)
 {
 	struct mail_nexthop hop = { 0 };
-	span scheme = span_cut(&route, ':');
+	span scheme;
 	int e = ERR_SYNTAX;
 
+	if (span_starts(route, SPAN(MAIL_ROUTE_SRS)))
+		route = span_from(route, sizeof MAIL_ROUTE_SRS - 1);
+	scheme = span_cut(&route, ':');
 	if (span_eq_str(scheme, "via") && conf_relay_name_ok(route)) {
 		hop.kind = NEXTHOP_VIA;
 		hop.name = arena_span(mem, route);

@@ -1,20 +1,25 @@
 /* Routing: from an envelope recipient to final addresses (RFC 5321 3.6, 7.1, 7.7). */
 #include "mail/mail_int.h"
 
+#include "base/log.h"
 #include "base/map.h"
 
-#define MAX_STEPS 20000 /* addresses looked at for one recipient */
+#define MAX_STEPS    20000 /* addresses looked at for one recipient */
+#define TOLD_TARGETS 8	   /* of an alias, in an explanation */
 
 /* Aliases are walked one after the other, each once: circles and aliases that meet again cost
  * nothing, and no order of them needs much stack. */
 struct expansion {
 	struct core_env *env;
+	const struct mail_route_from *from;
+	struct conf *conf;
 	struct arena *mem;
 	struct map *seen;
 	struct mail_route *list;
 	size_t n, cap;
 	struct address *next; /* still to be looked at */
 	size_t n_next, cap_next, steps;
+	enum { NOT_ASKED, OURS, FOREIGN } sender;
 };
 
 bool mail_route_same(const struct mail_route *a, const struct mail_route *b)
@@ -47,11 +52,34 @@ static struct mail_route *add(struct expansion *x, enum mail_route_kind kind,
 	return &x->list[x->n++];
 }
 
+/* A step of the decision, for whoever asked for an explanation. */
+static _printf_(4, 5) void tell(struct expansion *x, const char *step, const struct address *a,
+				const char *fmt, ...)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(TOLD_TARGETS * 400 + 1000);
+	struct event *e;
+	va_list ap;
+
+	if (!x->from->explain)
+		return;
+	va_start(ap, fmt);
+	buf_vprintf(&b, fmt, ap);
+	va_end(ap);
+	e = event_note(x->from->notes, step);
+	event_span(e, "address", address_text(a, x->mem), x->mem);
+	event_span(e, "text", buf_span(&b), x->mem);
+}
+
+static void refuse_as(struct expansion *x, const struct address *a, const struct mail_verdict *v)
+{
+	tell(x, "refused", a, "%u %s %.*s", v->code, v->enhanced, SPAN_FMT(v->text));
+	add(x, MAIL_ROUTE_REFUSED, a)->refusal = *v;
+}
+
 static void refuse(struct expansion *x, const struct address *a, unsigned code,
 		   const char *enhanced, const char *text)
 {
-	add(x, MAIL_ROUTE_REFUSED, a)->refusal = (struct mail_verdict){ code, enhanced,
-									span_str(text) };
+	refuse_as(x, a, &(struct mail_verdict){ code, enhanced, span_str(text) });
 }
 
 static void push(struct expansion *x, const struct address *a)
@@ -68,10 +96,68 @@ static void push(struct expansion *x, const struct address *a)
 	x->next[x->n_next++] = *a;
 }
 
-static void expand_alias(struct expansion *x, const struct directory_alias *alias)
+/* ------------------------------------------------------------------ aliases */
+
+/* What of A matched the alias. */
+static const char *matched_by(const struct address *a, const struct directory_match *m)
 {
-	if (map_get(x->seen, alias->address))
+	if (m->catch_all)
+		return "the domain's catch-all";
+	if (span_find(m->alias.address, '*') != SPAN_NPOS)
+		return "a pattern";
+	return m->detail.n ? "the name without its detail" : "the exact name";
+}
+
+static void tell_alias(struct expansion *x, const struct address *a,
+		       const struct directory_match *m)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(TOLD_TARGETS * 400);
+	size_t n = MIN(m->alias.n_targets, (size_t)TOLD_TARGETS);
+
+	if (!x->from->explain)
 		return;
+	for (size_t i = 0; i < n; i++)
+		buf_printf(&b, "%s%.*s", i ? ", " : "", SPAN_FMT(m->alias.targets[i]));
+	tell(x, "alias", a, "by %s %.*s it is an alias of %zu: %.*s%s", matched_by(a, m),
+	     SPAN_FMT(m->alias.address), m->alias.n_targets, SPAN_FMT(buf_span(&b)),
+	     n < m->alias.n_targets ? ", ..." : "");
+}
+
+/* Who is not one of ours without a password is who he says only to himself: a local sender counts
+ * as a member only if he has logged in. */
+static bool may_send(struct expansion *x, const struct directory_alias *alias)
+{
+	const struct address *sender = x->from->sender;
+	struct directory_match m = { 0 };
+
+	if (alias->senders == SENDERS_ANYONE)
+		return true;
+	if (alias->senders == SENDERS_AUTHENTICATED || !sender || address_is_null(sender))
+		return x->from->authenticated && alias->senders == SENDERS_AUTHENTICATED;
+	if (!x->from->authenticated &&
+	    (directory_lookup(x->env->directory, sender, x->mem, &m) < 0 ||
+	     m.kind != DIRECTORY_NOT_LOCAL))
+		return false;
+	return directory_is_member(x->env->directory, alias->address, sender);
+}
+
+static void expand_alias(struct expansion *x, const struct address *a,
+			 const struct directory_match *m)
+{
+	const struct directory_alias *alias = &m->alias;
+
+	tell_alias(x, a, m);
+	if (!may_send(x, alias)) {
+		refuse(x, a, 550, "5.7.2",
+		       alias->senders == SENDERS_MEMBERS
+			       ? "only members may send to this list"
+			       : "only users who have logged in may send to this list");
+		return;
+	}
+	if (map_get(x->seen, alias->address)) {
+		tell(x, "circle", a, "it was expanded before and is not again");
+		return;
+	}
 	map_put(x->seen, alias->address, x);
 	for (size_t i = alias->n_targets; i-- > 0;) {
 		struct address target;
@@ -82,47 +168,136 @@ static void expand_alias(struct expansion *x, const struct directory_alias *alia
 	}
 }
 
-static void expand(struct expansion *x, const struct address *a, bool may_relay)
+/* ------------------------------------------------------------------ the way out */
+
+/* Where mail for A's domain goes when nothing else is said. */
+static span way_by_mx(struct expansion *x, const struct address *a)
+{
+	tell(x, "way", a, "to the MX hosts of %.*s, which were not asked now", SPAN_FMT(a->domain));
+	return span_str(arena_printf(x->mem, "smtp:%.*s", SPAN_FMT(a->domain)));
+}
+
+/* The next host may not take a foreign sender's mail from us (SPF, RFC 7208). */
+static bool needs_srs(struct expansion *x, const struct address *a)
+{
+	const struct address *sender = x->from->sender;
+	struct directory_match m = { 0 };
+
+	if (!x->conf->srs || !sender || address_is_null(sender))
+		return false;
+	if (x->sender == NOT_ASKED)
+		x->sender = directory_lookup(x->env->directory, sender, x->mem, &m) == 0 &&
+					    m.kind == DIRECTORY_NOT_LOCAL &&
+					    !mail_is_rewritten(x->env, sender)
+				    ? FOREIGN
+				    : OURS;
+	if (x->sender == FOREIGN && x->from->explain)
+		tell(x, "srs", a, "the sender is foreign: the next host sees <%.*s>",
+		     SPAN_FMT(mail_reverse_path(x->env, address_text(sender, x->mem),
+						SPAN(MAIL_ROUTE_SRS), x->mem)));
+	return x->sender == FOREIGN;
+}
+
+static void send_out(struct expansion *x, const struct address *a, span way, bool forwarded)
+{
+	struct mail_route *r = add(x, MAIL_ROUTE_REMOTE, a);
+
+	if (r->route.n) /* it is there already */
+		return;
+	r->route = way;
+	if (forwarded && needs_srs(x, a))
+		r->route = span_str(arena_printf(x->mem, MAIL_ROUTE_SRS "%.*s", SPAN_FMT(way)));
+}
+
+/* ------------------------------------------------------------------ one address */
+
+/* A bounce on its way back to the first sender. */
+static void lead_back(struct expansion *x, const struct address *a)
+{
+	struct address first;
+	struct mail_verdict why;
+
+	if (!mail_rewritten_back(x->env, a, x->mem, &first, &why)) {
+		refuse_as(x, a, &why);
+		return;
+	}
+	tell(x, "srs", a, "a reverse-path that this server wrote for <%.*s>",
+	     SPAN_FMT(address_text(&first, x->mem)));
+	push(x, &first);
+}
+
+static void to_account(struct expansion *x, const struct address *a,
+		       const struct directory_match *m)
+{
+	struct mail_route *r = add(x, MAIL_ROUTE_LOCAL, a);
+
+	tell(x, "account", a, "the account %.*s, mailbox INBOX", SPAN_FMT(m->account.address));
+	r->route = SPAN("local");
+	r->quota_bytes = m->account.quota_bytes;
+	memcpy(r->account_id, m->account.id, sizeof r->account_id);
+}
+
+static void to_elsewhere(struct expansion *x, const struct address *a, span to)
+{
+	if (span_eq_str(to, "mx")) {
+		tell(x, "domain", a, "this server is a backup MX of %.*s", SPAN_FMT(a->domain));
+		send_out(x, a, way_by_mx(x, a), false);
+		return;
+	}
+	tell(x, "domain", a, "nobody has it here; such mail of %.*s goes by %.*s",
+	     SPAN_FMT(a->domain), SPAN_FMT(to));
+	send_out(x, a, to, false);
+}
+
+/* FORWARDED: by one of our aliases, which may lead anywhere. */
+static void expand(struct expansion *x, const struct address *given, bool forwarded)
 {
 	struct directory_match m = { 0 };
-	struct mail_route *r;
-	int e = directory_lookup(x->env->directory, a, x->mem, &m);
+	struct address a = *given;
+	int e;
 
-	if (e < 0) {
-		refuse(x, a, 451, "4.3.0", "the directory cannot be read now");
+	if (mail_is_rewritten(x->env, &a)) {
+		lead_back(x, &a);
 		return;
+	}
+	e = directory_lookup(x->env->directory, &a, x->mem, &m);
+	if (e < 0) {
+		refuse(x, &a, 451, "4.3.0", "the directory cannot be read now");
+		return;
+	}
+	if (m.domain.n) {
+		tell(x, "domain", &a, "its domain is an alias of %.*s", SPAN_FMT(m.domain));
+		a.domain = m.domain;
 	}
 	switch (m.kind) {
 	case DIRECTORY_NOT_LOCAL:
-		if (!may_relay) {
-			refuse(x, a, 550, "5.7.1", "relaying denied");
-			return;
-		}
-		r = add(x, MAIL_ROUTE_REMOTE, a);
-		r->route = span_str(arena_printf(x->mem, "smtp:%.*s", SPAN_FMT(a->domain)));
+		if (forwarded || x->from->authenticated)
+			send_out(x, &a, way_by_mx(x, &a), forwarded);
+		else
+			refuse(x, &a, 550, "5.7.1", "relaying denied");
 		return;
 	case DIRECTORY_NO_USER:
-		refuse(x, a, 550, "5.1.1", "no such user here");
+		refuse(x, &a, 550, "5.1.1", "no such user here");
 		return;
 	case DIRECTORY_SUSPENDED:
-		refuse(x, a, 550, "5.2.1", "this mailbox is disabled");
+		refuse(x, &a, 550, "5.2.1", "this mailbox is disabled");
 		return;
 	case DIRECTORY_ACCOUNT:
-		r = add(x, MAIL_ROUTE_LOCAL, a);
-		r->route = SPAN("local");
-		r->quota_bytes = m.account.quota_bytes;
-		memcpy(r->account_id, m.account.id, sizeof r->account_id);
+		to_account(x, &a, &m);
 		return;
 	case DIRECTORY_ALIAS:
-		expand_alias(x, &m.alias);
+		expand_alias(x, &a, &m);
+		return;
+	case DIRECTORY_ELSEWHERE:
+		to_elsewhere(x, &a, m.elsewhere);
 		return;
 	}
 }
 
 /* All targets of A; those of an alias may be anywhere. */
-static void walk(struct expansion *x, const struct address *a, bool authenticated)
+static void walk(struct expansion *x, const struct address *a)
 {
-	expand(x, a, authenticated);
+	expand(x, a, false);
 	while (x->n_next) {
 		struct address next = x->next[--x->n_next];
 
@@ -138,9 +313,31 @@ static void walk(struct expansion *x, const struct address *a, bool authenticate
 		refuse(x, a, 550, "5.4.6", "this alias leads nowhere");
 }
 
+/* ------------------------------------------------------------------ all together */
+
+/* A good target goes on without the bad one beside it, whose owner would never hear of it. */
+static void report_broken(struct expansion *x, const struct address *rcpt,
+			  const struct mail_route *r)
+{
+	span alias = address_text(rcpt, x->mem), target = address_text(&r->address, x->mem);
+	struct event *e;
+
+	if (!x->from->notes)
+		return;
+	e = event_note(x->from->notes, "mail.alias_broken");
+	event_span(e, "address", alias, x->mem);
+	event_span(e, "target", target, x->mem);
+	event_str(e, "status", r->refusal.enhanced, x->mem);
+	event_span(e, "text", r->refusal.text, x->mem);
+	if (!x->from->explain)
+		log_event(LOG_WARNING, "mail.alias_broken", F_SPAN("address", alias),
+			  F_SPAN("target", target), F_STR("status", r->refusal.enhanced),
+			  F_SPAN("text", r->refusal.text));
+}
+
 /* Refusals inside an alias do not refuse the good targets beside them; what cannot be told now
  * refuses all, or a target would be left out in silence.  Returns what is left. */
-static size_t sort_out(struct expansion *x)
+static size_t sort_out(struct expansion *x, const struct address *rcpt)
 {
 	size_t good = 0;
 
@@ -150,9 +347,16 @@ static size_t sort_out(struct expansion *x)
 			return 1;
 		}
 	for (size_t i = 0; i < x->n; i++)
+		good += x->list[i].kind != MAIL_ROUTE_REFUSED;
+	if (!good)
+		return 1;
+	good = 0;
+	for (size_t i = 0; i < x->n; i++)
 		if (x->list[i].kind != MAIL_ROUTE_REFUSED)
 			x->list[good++] = x->list[i];
-	return good ? good : 1;
+		else
+			report_broken(x, rcpt, &x->list[i]);
+	return good;
 }
 
 /* <postmaster> without a domain is the postmaster of our first domain (RFC 5321 4.5.1). */
@@ -170,18 +374,19 @@ static bool complete_postmaster(struct core_env *env, struct address *a, struct 
 	return true;
 }
 
-int mail_route(struct core_env *env, const struct address *rcpt, bool authenticated,
+int mail_route(struct core_env *env, const struct address *rcpt, const struct mail_route_from *from,
 	       struct arena *mem, struct mail_route **ret, size_t *ret_n)
 {
 	_cleanup_(map_freep) struct map *seen = map_new();
-	struct expansion x = { .env = env, .mem = mem, .seen = seen };
+	_cleanup_(conf_unrefp) struct conf *conf = env->conf(env);
+	struct expansion x = { .env = env, .from = from, .conf = conf, .mem = mem, .seen = seen };
 	struct address a = *rcpt;
 
 	if (complete_postmaster(env, &a, mem))
-		walk(&x, &a, authenticated);
+		walk(&x, &a);
 	else
 		refuse(&x, &a, 550, "5.1.3", "a domain is needed");
-	*ret_n = sort_out(&x);
+	*ret_n = sort_out(&x, &a);
 	*ret = x.list;
 	return 0;
 }

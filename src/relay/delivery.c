@@ -412,7 +412,8 @@ static int prepare(struct delivery *d)
 	const struct queue_lease *l = &d->lease;
 	struct buf body _cleanup_(buf_donep) = BUF_INIT(l->size);
 	struct relay_rcpt rcpts[RELAY_RCPTS_MAX];
-	struct relay_send s = { .sender = l->sender,
+	struct relay_send s = { .sender = mail_reverse_path(d->relay->env, l->sender, l->route,
+							    &d->mem),
 				.envid = l->envid,
 				.size = l->size,
 				.smtputf8 = relay_needs_smtputf8(l),

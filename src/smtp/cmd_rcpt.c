@@ -38,7 +38,7 @@ static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct a
 	struct address there = { .local = SPAN("postmaster"), .domain = host_inside(a->local) };
 	struct directory_match m = { 0 };
 
-	if (!there.domain.n)
+	if (!there.domain.n || mail_is_rewritten(j->env, a))
 		return false;
 	if (directory_lookup(j->env->directory, a, mem, &m) == 0 && !m.catch_all && !m.detail.n &&
 	    (m.kind == DIRECTORY_ACCOUNT || m.kind == DIRECTORY_ALIAS))
@@ -52,6 +52,9 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 				 struct mail_route **ret_routes, size_t *ret_n)
 {
 	struct mail_transaction *t = j->st->mail;
+	const struct mail_route_from from = { .sender = &t->sender,
+					      .authenticated = t->authenticated,
+					      .notes = &t->events };
 	struct mail_route *routes = NULL;
 	struct mail_verdict full;
 	size_t n = 0, refused = 0;
@@ -60,7 +63,7 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 		return j->st->refused;
 	if (!t->authenticated && asks_for_relay(j, a, &t->mem))
 		return (struct mail_verdict){ 550, "5.7.1", SPAN("relaying denied") };
-	if (mail_route(j->env, a, t->authenticated, &t->mem, &routes, &n) < 0)
+	if (mail_route(j->env, a, &from, &t->mem, &routes, &n) < 0)
 		return (struct mail_verdict){
 			451, "4.3.0", SPAN("the address cannot be looked up now, try again later")
 		};

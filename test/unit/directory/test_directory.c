@@ -463,6 +463,7 @@ static void alias_domains(void **state)
 		assert_int_equal(m.kind, DIRECTORY_ACCOUNT);
 		assert_true(span_eq_str(m.account.address, "ann@example.org"));
 		assert_true(span_eq_str(m.domain, "example.org"));
+		assert_int_equal(look(f, "ann@example.org").domain.n, 0);
 		assert_true(span_eq_str(m.detail, "x"));
 		assert_int_equal(look(f, "info@example.net").kind, DIRECTORY_ALIAS);
 		assert_int_equal(look(f, "nobody@example.net").kind, DIRECTORY_NO_USER);

@@ -2,16 +2,23 @@
 #include "world.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static struct mail_route *list;
 static size_t n;
 
+static void route_from(const char *sender, bool authenticated, const char *rcpt)
+{
+	struct address a = addr(rcpt), s = *sender ? addr(sender) : (struct address){ 0 };
+	struct mail_route_from from = { .sender = &s, .authenticated = authenticated };
+
+	assert_int_equal(mail_route(&w.env, &a, &from, &w.mem, &list, &n), 0);
+	assert_true(n >= 1);
+}
+
 static void route(const char *rcpt, bool authenticated)
 {
-	struct address a = addr(rcpt);
-
-	assert_int_equal(mail_route(&w.env, &a, authenticated, &w.mem, &list, &n), 0);
-	assert_true(n >= 1);
+	route_from("", authenticated, rcpt);
 }
 
 static void assert_refused(const char *rcpt, unsigned code, const char *enhanced)
@@ -54,12 +61,13 @@ static void test_kinds(void **state)
 
 static void test_postmaster(void **state)
 {
+	const struct mail_route_from anybody = { 0 };
 	struct address bare = { .local = SPAN("PostMaster") }, other = { .local = SPAN("root") };
 
 	alias("postmaster@here.test", "alice@here.test", NULL);
-	assert_int_equal(mail_route(&w.env, &bare, false, &w.mem, &list, &n), 0);
+	assert_int_equal(mail_route(&w.env, &bare, &anybody, &w.mem, &list, &n), 0);
 	assert_true(leads_to("alice@here.test"));
-	assert_int_equal(mail_route(&w.env, &other, false, &w.mem, &list, &n), 0);
+	assert_int_equal(mail_route(&w.env, &other, &anybody, &w.mem, &list, &n), 0);
 	assert_int_equal(list[0].refusal.code, 550);
 }
 
@@ -171,11 +179,245 @@ static void test_quota(void **state)
 	assert_false(mail_route_full(&w.env, list, n, &v));
 }
 
+/* ------------------------------------------------------------------ reverse-paths */
+
+static const char *reverse_path(const char *sender)
+{
+	return arena_span(&w.mem,
+			  mail_reverse_path(&w.env, span_str(sender), list[0].route, &w.mem))
+		.p;
+}
+
+static void test_srs(void **state)
+{
+	const char *ours;
+
+	alias("out@here.test", "x@else.test", NULL);
+	route_from("ann@far.test", false, "out@here.test");
+	assert_int_equal(list[0].kind, MAIL_ROUTE_REMOTE);
+	assert_true(span_eq_str(list[0].route, "srs+smtp:else.test"));
+	ours = reverse_path("ann@far.test");
+	assert_non_null(strstr(ours, "@mx.here.test"));
+
+	/* The bounce, from whoever; a stranger's guess; too late. */
+	route_from("", false, ours);
+	assert_int_equal(n, 1);
+	assert_int_equal(list[0].kind, MAIL_ROUTE_REMOTE);
+	assert_true(leads_to("ann@far.test"));
+	assert_true(span_eq_str(list[0].route, "smtp:far.test"));
+	assert_refused("SRS0=AAAAAA=AA=victim.test=ann@mx.here.test", 550, "5.7.1");
+	assert_refused("SRS0=x@mx.here.test", 550, "5.7.1");
+	clock_set_offset(20 * 86400 * USEC_SEC);
+	route_from("", false, ours);
+	assert_true(leads_to("ann@far.test"));
+	clock_set_offset(23 * 86400 * USEC_SEC);
+	assert_refused(ours, 550, "5.1.1");
+	clock_set_offset(0);
+
+	/* The key before the present one is still good, the one before that no more. */
+	assert_int_equal(directory_srs_rotate(w.env.directory, NULL), 0);
+	route_from("", false, ours);
+	assert_true(leads_to("ann@far.test"));
+	assert_int_equal(directory_srs_rotate(w.env.directory, NULL), 0);
+	assert_refused(ours, 550, "5.7.1");
+}
+
+/* Only a foreign sender needs it, and only where the mail goes out. */
+static void test_no_srs(void **state)
+{
+	alias("out@here.test", "x@else.test", "alice@here.test", NULL);
+	route_from("bob@here.test", true, "out@here.test");
+	assert_int_equal(n, 2);
+	for (size_t i = 0; i < n; i++)
+		assert_false(span_starts(list[i].route, SPAN("srs+")));
+	route_from("", false, "out@here.test");
+	assert_false(span_starts(list[0].route, SPAN("srs+")));
+	route_from("SRS0=AAAAAA=AA=a.test=b@mx.here.test", false, "out@here.test");
+	assert_false(span_starts(list[0].route, SPAN("srs+")));
+	route("x@else.test", true);
+	assert_true(span_eq_str(list[0].route, "smtp:else.test"));
+	assert_string_equal(reverse_path("ann@far.test"), "ann@far.test");
+	w.conf.srs = false;
+	route_from("ann@far.test", false, "out@here.test");
+	assert_true(span_eq_str(list[0].route, "smtp:else.test"));
+	w.conf.srs = true;
+	w.conf.srs_domain = SPAN("bounce.here.test");
+	route_from("ann@far.test", false, "out@here.test");
+	assert_non_null(strstr(reverse_path("ann@far.test"), "@bounce.here.test"));
+	assert_string_equal(
+		reverse_path("a-very-long-name-as-bulk-senders-have-them-for-bounces@far.test"),
+		"a-very-long-name-as-bulk-senders-have-them-for-bounces@far.test");
+}
+
+/* A bounce of what went out to the alias's target comes back to the sender through the queue. */
+static void test_bounce_comes_back(void **state)
+{
+	struct queue_lease l;
+
+	alias("out@here.test", "x@else.test", NULL);
+	assert_verdict(send_one("ann@far.test", "out@here.test", "Subject: 1\r\n\r\n"), "250");
+	assert_true(take_lease(&l));
+	assert_true(span_eq_str(l.sender, "ann@far.test"));
+	const char *ours =
+		arena_span(&w.mem, mail_reverse_path(&w.env, l.sender, l.route, &w.mem)).p;
+	queue_release(w.env.queue, &l);
+	assert_verdict(send_one("", ours, "Subject: bounce\r\n\r\n"), "250");
+	assert_has(queued_body("ann@far.test"), "Subject: bounce");
+}
+
+/* ------------------------------------------------------------------ lists, domains */
+
+static void list_of(const char *address, enum alias_senders who, const char *member)
+{
+	span t = span_str(member);
+	struct directory_alias v = {
+		.address = span_str(address), .targets = &t, .n_targets = 1, .senders = who
+	};
+
+	assert_int_equal(directory_alias_make(w.env.directory, &v, NULL), 0);
+}
+
+static void assert_not_allowed(const char *sender, bool authenticated, const char *rcpt)
+{
+	route_from(sender, authenticated, rcpt);
+	assert_int_equal(list[0].kind, MAIL_ROUTE_REFUSED);
+	assert_int_equal(list[0].refusal.code, 550);
+	assert_string_equal(list[0].refusal.enhanced, "5.7.2");
+}
+
+static void test_groups(void **state)
+{
+	list_of("inner@here.test", SENDERS_ANYONE, "alice@here.test");
+	list_of("team@here.test", SENDERS_MEMBERS, "inner@here.test");
+	list_of("staff@here.test", SENDERS_AUTHENTICATED, "alice@here.test");
+	list_of("club@here.test", SENDERS_MEMBERS, "carol@far.test");
+	route_from("alice@here.test", true, "team@here.test");
+	assert_true(leads_to("alice@here.test"));
+	route_from("alice+x@here.test", true, "team@here.test");
+	assert_true(leads_to("alice@here.test"));
+	assert_not_allowed("alice@here.test", false, "team@here.test"); /* says who? */
+	assert_not_allowed("bob@here.test", true, "team@here.test");
+	assert_not_allowed("x@far.test", false, "team@here.test");
+	assert_not_allowed("", false, "team@here.test");
+	route_from("carol@far.test", false, "club@here.test");
+	assert_true(leads_to("carol@far.test"));
+	route_from("bob@here.test", true, "staff@here.test");
+	assert_true(leads_to("alice@here.test"));
+	assert_not_allowed("bob@here.test", false, "staff@here.test");
+	assert_not_allowed("", false, "staff@here.test");
+}
+
+static void domain(const char *name, const char *alias_of, const char *unknown_to)
+{
+	struct directory_domain v = { .name = span_str(name),
+				      .subaddress = true,
+				      .alias_of = span_str(alias_of),
+				      .unknown_to = span_str(unknown_to) };
+
+	assert_int_equal(directory_domain_make(w.env.directory, &v, NULL), 0);
+}
+
+static void test_domains(void **state)
+{
+	domain("other.test", "here.test", "");
+	domain("backup.test", "", "mx");
+	domain("moving.test", "", "smtp:[192.0.2.1]:2525");
+	account("carol@moving.test");
+	route("Alice@other.test", false);
+	assert_int_equal(list[0].kind, MAIL_ROUTE_LOCAL);
+	assert_true(leads_to("Alice@here.test"));
+	assert_refused("nobody@other.test", 550, "5.1.1");
+	route_from("ann@far.test", false, "x@backup.test");
+	assert_int_equal(list[0].kind, MAIL_ROUTE_REMOTE);
+	assert_true(span_eq_str(list[0].route, "smtp:backup.test"));
+	route_from("ann@far.test", false, "x@moving.test");
+	assert_true(span_eq_str(list[0].route, "smtp:[192.0.2.1]:2525"));
+	route("carol@moving.test", false);
+	assert_int_equal(list[0].kind, MAIL_ROUTE_LOCAL);
+	alias("carol2@here.test", "dave@moving.test", NULL); /* ours: the sender stays */
+	route_from("ann@far.test", false, "carol2@here.test");
+	assert_true(span_eq_str(list[0].route, "smtp:[192.0.2.1]:2525"));
+}
+
+/* A queued message follows an account that moved away after it was accepted. */
+static void test_moved(void **state)
+{
+	struct directory_domain v;
+	char id[ACCOUNT_ID_LEN + 1];
+
+	alias("two@here.test", "alice@here.test", "bob@here.test", NULL);
+	assert_verdict(send_one("ann@far.test", "two@here.test", "Subject: 1\r\n\r\n"), "250");
+	assert_int_equal(directory_account_remove(w.env.directory, SPAN("bob@here.test"), id, NULL),
+			 0);
+	assert_int_equal(directory_domain_get(w.env.directory, SPAN("here.test"), &w.mem, &v), 0);
+	v.unknown_to = SPAN("smtp:[192.0.2.1]:25");
+	assert_int_equal(directory_domain_set(w.env.directory, SPAN("here.test"), &v, NULL), 0);
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_has(queued_body("bob@here.test"), "Subject: 1");
+}
+
+/* ------------------------------------------------------------------ telling */
+
+static void test_broken_target(void **state)
+{
+	struct event_list notes;
+	struct address a = addr("both@here.test");
+	struct mail_route_from from = { .notes = &notes };
+
+	alias("both@here.test", "alice@here.test", "gone@here.test", NULL);
+	event_list_init(&notes, &w.mem);
+	assert_int_equal(mail_route(&w.env, &a, &from, &w.mem, &list, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(notes.count, 1);
+	assert_string_equal(notes.first->name, "mail.alias_broken");
+	assert_verdict(send_one("x@far.test", "both@here.test", "Subject: 1\r\n\r\n"), "250");
+	assert_int_equal(steps(&w.last, "mail.alias_broken"), 1);
+}
+
+static bool told(const struct event_list *l, const char *step, const char *part)
+{
+	for (const struct event *e = l->first; e; e = e->next)
+		for (const struct event_field *f = e->fields; f; f = f->next)
+			if (strcmp(e->name, step) == 0 &&
+			    span_find_span(f->value, span_str(part)) != SPAN_NPOS)
+				return true;
+	return false;
+}
+
+/* The same routes as without it, and why. */
+static void test_explained(void **state)
+{
+	struct address a = addr("sales-eu@other.test"), s = addr("ann@far.test");
+	struct event_list notes;
+	struct mail_route_from from = { .sender = &s, .notes = &notes, .explain = true };
+
+	domain("other.test", "here.test", "");
+	alias("sales-*@here.test", "sales@here.test", "alice+x@here.test", "gone@here.test", NULL);
+	alias("sales@here.test", "x@else.test", "sales-eu@here.test", NULL);
+	event_list_init(&notes, &w.mem);
+	assert_int_equal(mail_route(&w.env, &a, &from, &w.mem, &list, &n), 0);
+	assert_int_equal(n, 2);
+	assert_true(told(&notes, "domain", "alias of here.test"));
+	assert_true(told(&notes, "alias", "pattern sales-*@here.test"));
+	assert_true(told(&notes, "alias", "exact name sales@here.test"));
+	assert_true(told(&notes, "circle", "sales-eu@here.test"));
+	assert_true(told(&notes, "account", "alice@here.test"));
+	assert_true(told(&notes, "srs", "=far.test=ann@mx.here.test"));
+	assert_true(told(&notes, "way", "MX hosts of else.test"));
+	assert_true(told(&notes, "refused", "550 5.1.1"));
+	assert_true(told(&notes, "mail.alias_broken", "gone@here.test"));
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
-	const struct CMUnitTest tests[] = { T(test_kinds),    T(test_postmaster), T(test_alias),
-					    T(test_case),     T(test_circles),	  T(test_depth),
-					    T(test_too_many), T(test_catch_all),  T(test_quota) };
+	const struct CMUnitTest tests[] = {
+		T(test_kinds),	  T(test_postmaster), T(test_alias),	T(test_case),
+		T(test_circles),  T(test_depth),      T(test_too_many), T(test_catch_all),
+		T(test_quota),	  T(test_srs),	      T(test_no_srs),	T(test_bounce_comes_back),
+		T(test_groups),	  T(test_domains),    T(test_moved),	T(test_broken_target),
+		T(test_explained)
+	};
 	return cmocka_run_group_tests_name("mail: route", tests, NULL, NULL);
 }

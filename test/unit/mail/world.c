@@ -62,9 +62,11 @@ int world_setup(void **state)
 	assert_int_equal(file_mkdirs(w.spool), 0);
 	assert_int_equal(file_mkdirs(in_dir("accounts")), 0);
 	w.env.spool_dir = w.spool;
-	w.conf = (struct conf){
-		.hostname = SPAN("mx.here.test"), .inline_max = 4096, .max_received = 5, .refs = 1
-	};
+	w.conf = (struct conf){ .hostname = SPAN("mx.here.test"),
+				.inline_max = 4096,
+				.max_received = 5,
+				.srs = true,
+				.refs = 1 };
 	world_open();
 	assert_int_equal(directory_domain_add(w.env.directory, SPAN("here.test"), NULL), 0);
 	assert_int_equal(directory_domain_add(w.env.directory, SPAN("second.test"), NULL), 0);
@@ -127,13 +129,15 @@ static const char *text_of(const struct mail_verdict *v)
 static bool add_rcpt(struct mail_transaction *t, const struct send *s, size_t i,
 		     struct mail_verdict *v)
 {
+	const struct mail_route_from from = { .sender = &t->sender,
+					      .authenticated = t->authenticated,
+					      .notes = &t->events };
 	struct mail_rcpt *r = arena_new(&t->mem, struct mail_rcpt);
 
 	*r = (struct mail_rcpt){ .address = addr(s->rcpt[i]),
 				 .notify = s->notify[i],
 				 .original = span_str(s->original[i] ? s->original[i] : "") };
-	assert_int_equal(mail_route(&w.env, &r->address, t->authenticated, &t->mem, &r->routes,
-				    &r->n_routes),
+	assert_int_equal(mail_route(&w.env, &r->address, &from, &t->mem, &r->routes, &r->n_routes),
 			 0);
 	if (r->routes[0].kind == MAIL_ROUTE_REFUSED) {
 		*v = r->routes[0].refusal;

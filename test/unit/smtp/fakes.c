@@ -138,7 +138,12 @@ void mail_transaction_free(struct mail_transaction *t)
 	free(t);
 }
 
-int mail_route(struct core_env *e, const struct address *rcpt, bool authenticated,
+bool mail_is_rewritten(struct core_env *e, const struct address *a)
+{
+	return false;
+}
+
+int mail_route(struct core_env *e, const struct address *rcpt, const struct mail_route_from *from,
 	       struct arena *mem, struct mail_route **ret, size_t *ret_n)
 {
 	struct mail_route *r = arena_new(mem, struct mail_route);
@@ -150,7 +155,7 @@ int mail_route(struct core_env *e, const struct address *rcpt, bool authenticate
 	*r = (struct mail_route){ .kind = MAIL_ROUTE_LOCAL,
 				  .address = *rcpt,
 				  .route = SPAN("local") };
-	if (m.kind == DIRECTORY_NOT_LOCAL && authenticated)
+	if (m.kind == DIRECTORY_NOT_LOCAL && from->authenticated)
 		r->kind = MAIL_ROUTE_REMOTE;
 	else if (m.kind != DIRECTORY_ACCOUNT) {
 		r->kind = MAIL_ROUTE_REFUSED;
