@@ -142,6 +142,7 @@ int mail_give_back(struct core_env *env, const struct queue_filter *f, size_t *r
  *     smtp:[HOST], ...:PORT     that host or address
  *     lmtp:[HOST], ...:PORT     the same, speaking LMTP (RFC 2033)
  *     via:NAME                  a host of relay.hosts in the configuration
+ *     srs+...                   one of these, with a reverse-path of ours (MAIL_ROUTE_SRS)
  */
 enum mail_nexthop_kind { NEXTHOP_DOMAIN, NEXTHOP_HOST, NEXTHOP_VIA };
 struct mail_nexthop {
