@@ -13,6 +13,7 @@
 
 #include "api/client.h"
 #include "role/role.h"
+#include "sys/spawn.h"
 #include "tls/tls.h"
 
 static int usage(int code)
@@ -138,21 +139,6 @@ static int run(struct lab *l)
 	return e == ERR_TOOBIG ? EX_USAGE : role_exit_code(e);
 }
 
-/* From the first moment on, so that what was started is always ended. */
-static int block_signals(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static int turn_clock(const struct lab *l, const char *by)
 {
 	for (int i = 0; i < LAB_HOSTS; i++) {
@@ -213,6 +199,6 @@ int lab_main(int argc, char **argv)
 	}
 	if (clock)
 		return turn_clock(&l, clock);
-	l.sigfd = block_signals();
+	l.sigfd = spawn_signals_open(); /* from now on, so that what is started is always ended */
 	return run(&l);
 }

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "mail/mail.h"
 #include "sys/channel.h"
+#include "sys/spawn.h"
 #include "tls/tls.h"
 
 #define RESTART_FIRST (100 * USEC_MSEC)
@@ -253,20 +254,6 @@ static void signals(struct parent *p, int fd)
 	}
 }
 
-static int signals_open(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCHLD);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-}
-
 static void serve(struct parent *p, int sigfd)
 {
 	while (!p->stopping) {
@@ -389,7 +376,7 @@ int role_parent(const struct parent_options *o)
 {
 	static struct parent p; /* one per process; too large for a stack */
 	struct err_info info = { 0 };
-	int sigfd = signals_open(), e;
+	int sigfd = spawn_signals_open(), e;
 
 	p = (struct parent){
 		.options = o, .admin_listener = -1, .lock = -1, .poison_fd = -1, .generation = 1

@@ -13,6 +13,10 @@ int spawn_find_user(const char *user, uid_t *ret_uid, gid_t *ret_gid, struct err
 /* Changes to USER's uid/gid (all groups dropped); a no-op when not root.  ERR_NOENT if no such user. */
 int spawn_drop(const char *user, struct err_info *info);
 
+/* For a process that starts others: SIGTERM, SIGINT, SIGHUP and SIGCHLD are blocked from now on and read
+ * from the signalfd that is returned (non-blocking, close-on-exec); SIGPIPE is ignored. */
+int spawn_signals_open(void);
+
 /* What a role may do afterwards.  Irreversible, for the calling thread and its later children:
  * call before the first pthread_create. */
 enum sandbox_profile {
