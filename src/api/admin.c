@@ -52,6 +52,13 @@ int admin_yes_no(struct admin_request *r, const char *key, bool *ret)
 	return 1;
 }
 
+bool admin_way_ok(struct admin_request *r, span way)
+{
+	_cleanup_(conf_unrefp) struct conf *conf = r->env->conf(r->env);
+
+	return conf_way_ok(conf, way, false);
+}
+
 json_t *admin_time(usec wall)
 {
 	char text[CLOCK_TEXT];

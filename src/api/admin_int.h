@@ -24,6 +24,8 @@ bool admin_need(struct admin_request *r, const char *key, span *ret);
 /* Argument KEY as true, false, "yes" or "no": 1 given, 0 absent, ERR_INVAL (and the request
  * failed). */
 int admin_yes_no(struct admin_request *r, const char *key, bool *ret);
+/* Is WAY one that conf_way_ok() knows under the present configuration? */
+bool admin_way_ok(struct admin_request *r, span way);
 json_t *admin_time(usec wall); /* "2026-11-21T23:05:07.123Z", or null for 0 */
 json_t *admin_id(const struct id *id);
 

@@ -268,7 +268,7 @@ static int cmd_reroute(struct admin_request *r)
 
 	if (!admin_need(r, "to_route", &c.route))
 		return ERR_INVAL;
-	if (!mail_route_valid(c.route))
+	if (span_eq_str(c.route, "mx") || !admin_way_ok(r, c.route))
 		return admin_fail(
 			r, ERR_INVAL,
 			"to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, lmtp:[HOST]:PORT or via:NAME");

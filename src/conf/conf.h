@@ -37,6 +37,14 @@ struct conf_rule {
 	uint32_t factor;       /* percent */
 	uint32_t min_priority; /* only messages of at least this priority (RFC 6710); 0: all */
 };
+/* A row of relay.routes. */
+struct conf_route {
+	span domain; /* "example.org", ".example.org" (and all below it), "*" */
+	span sender; /* "user@domain", "@domain", or empty: whoever */
+	span to;     /* conf_way_ok() */
+};
+#define CONF_MAX_ROUTES	     256
+#define CONF_REFUSE	     "refuse:"
 #define CONF_MAX_RELAY_HOSTS 64
 enum conf_relay_tls {
 	CONF_RELAY_TLS_NONE,
@@ -82,6 +90,8 @@ struct conf {
 	uint32_t relay_per_destination;
 	struct conf_relay_host *relay_hosts; /* of "via:NAME" */
 	size_t n_relay_hosts;
+	struct conf_route *routes; /* the first that fits decides */
+	size_t n_routes;
 	usec retry_first, retry_max, retry_lifetime, warn_after; /* warn_after 0: never */
 	uint32_t retry_factor, retry_jitter; /* percent */
 	struct conf_rule *retry_rules;
@@ -110,6 +120,27 @@ int conf_load(const char *path, struct conf **ret, struct buf *ret_text, struct 
 struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf *c); /* NULL is fine */
 DEFINE_CLEANUP(struct conf, conf_unref)
+
+/* Where a route leads:
+ *
+ *     smtp:DOMAIN               the domain's MX hosts
+ *     smtp:[HOST], ...:PORT     that host or address
+ *     lmtp:[HOST], ...:PORT     the same, speaking LMTP (RFC 2033)
+ *     via:NAME                  a host of relay.hosts
+ */
+enum conf_nexthop_kind { NEXTHOP_DOMAIN, NEXTHOP_HOST, NEXTHOP_VIA };
+struct conf_nexthop {
+	enum conf_nexthop_kind kind;
+	bool lmtp;
+	span name;	  /* domain or host as A-labels, or NAME */
+	bool has_address; /* HOST is an address */
+	struct sockaddr_any address;
+	uint16_t port; /* 0: the usual one */
+};
+/* ERR_SYNTAX.  Names are in MEM. */
+int conf_nexthop_parse(span route, struct arena *mem, struct conf_nexthop *ret);
+/* May it be the `to` of a route: "mx", such a route (whose NAME relay.hosts has), or, with REFUSE, "refuse: TEXT"? */
+bool conf_way_ok(const struct conf *c, span to, bool refuse);
 
 /* Could relay.hosts have one of this name? */
 bool conf_relay_name_ok(span name);

@@ -329,6 +329,25 @@ static const char *rule_fault(const struct conf *c, const struct conf_rule *r)
 	return NULL;
 }
 
+/* A route of relay.routes: NULL, or what it should be. */
+static const char *route_fault(const struct conf *c, const struct conf_route *w)
+{
+	span domain = w->domain, sender = w->sender;
+
+	if (span_starts(domain, SPAN(".")))
+		domain = span_from(domain, 1);
+	if (!span_eq_str(w->domain, "*") && !domain_valid(domain, false))
+		return "a domain such as example.org, .example.org or * (other scripts as xn--...)";
+	if (sender.n)
+		span_cut(&sender, '@');
+	if (w->sender.n && !domain_valid(sender, false))
+		return "a sender such as user@example.org or @example.org";
+	if (!conf_way_ok(c, w->to, true))
+		return "to as mx, smtp:[HOST]:PORT, lmtp:[HOST]:PORT, smtp:DOMAIN, via:NAME with a "
+		       "name of relay.hosts, or \"refuse: TEXT\"";
+	return NULL;
+}
+
 /* What one value alone, or its type, cannot tell. */
 static int check_whole(struct reader *r)
 {
@@ -350,6 +369,12 @@ static int check_whole(struct reader *r)
 
 		if (fault)
 			return bad_value(r, "relay.hosts", fault);
+	}
+	for (size_t i = 0; i < c->n_routes; i++) {
+		const char *fault = route_fault(c, &c->routes[i]);
+
+		if (fault)
+			return bad_value(r, "relay.routes", fault);
 	}
 	if (!server_ok(c->dns_forward))
 		return bad_value(r, "dns.forward", "ADDRESS@PORT, or nothing");

@@ -47,6 +47,14 @@ static const struct conf_option rule_columns[] = {
 static const struct conf_table rules = TABLE(rule_columns, conf_rule, n_retry_rules,
 					     CONF_MAX_RULES);
 
+static const struct conf_option route_columns[] = {
+	{ "domain", CONF_TEXT, "*", .offset = COLUMN(conf_route, domain) },
+	{ "sender", CONF_TEXT, "", .offset = COLUMN(conf_route, sender) },
+	{ .name = "to", .type = CONF_TEXT, .offset = COLUMN(conf_route, to) },
+};
+static const struct conf_table routes =
+	TABLE(route_columns, conf_route, n_routes, CONF_MAX_ROUTES);
+
 const struct conf_option conf_options[] = {
 	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
 	  "The fully qualified name this server greets with. Must be set.", AT(hostname) },
@@ -164,6 +172,15 @@ const struct conf_option conf_options[] = {
 	  "implicit (the same, from the first byte). With lmtp the host is spoken to in LMTP. With "
 	  "user the first line of password_file proves who we are; it is read at start and reload.",
 	  AT(relay_hosts), &relay_hosts },
+
+	{ "relay.routes", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Ways of mail for other hosts: a list of {domain: DOMAIN, sender: SENDER, to: WAY}, of which "
+	  "the first that fits decides; where none does, the domain's MX hosts get it. DOMAIN is "
+	  "example.org, .example.org (and all below it) or *, the default; SENDER is user@example.org "
+	  "or @example.org, whoever if it is not given. WAY is mx, smtp:[HOST]:PORT, "
+	  "lmtp:[HOST]:PORT, smtp:DOMAIN (the MX hosts of that one), via:NAME (of relay.hosts), or "
+	  "\"refuse: TEXT\".",
+	  AT(routes), &routes },
 
 	{ "queue.shards", CONF_COUNT, "4", 1, 64, NULL, CONF_RESTART,
 	  "Databases the queue is spread over. Fixed once the queue exists.", AT(queue_shards) },

@@ -24,7 +24,8 @@ enum mail_route_kind {
 struct mail_route {
 	enum mail_route_kind kind;
 	struct address address; /* final address after alias expansion */
-	span route;		/* queue route: "local", "local:junk", "expanded", or what mail_nexthop_parse() reads */
+	span route;		/* queue route: "local", "local:junk", "expanded", or what conf_nexthop_parse() reads, with or without
+				 * MAIL_ROUTE_SRS before it */
 	char account_id[ACCOUNT_ID_LEN + 1];
 	uint64_t quota_bytes;	     /* LOCAL; 0: none */
 	struct mail_verdict refusal; /* REFUSED */
@@ -46,6 +47,7 @@ int mail_route(struct core_env *env, const struct address *rcpt, const struct ma
 	       struct arena *mem, struct mail_route **ret, size_t *ret_n);
 /* Before a remote route: the peer gets a reverse-path of ours (format/srs.h), that leads back. */
 #define MAIL_ROUTE_SRS "srs+"
+span mail_route_way(span route); /* without it */
 /* What the peer gets as reverse-path of a message of SENDER (text, or empty) that goes by ROUTE; in MEM.  One
  * that would become too long stays as it is. */
 span mail_reverse_path(struct core_env *env, span sender, span route, struct arena *mem);
@@ -136,26 +138,6 @@ bool mail_return_overdue(struct core_env *env, const struct queue_lease *l);
 /* Fails what F means and nobody is delivering, held or not, as "550 5.7.0 returned by the administrator":
  * mail_settle() for each message, so the senders hear of it.  *RET_COUNT recipients, also on failure. */
 int mail_give_back(struct core_env *env, const struct queue_filter *f, size_t *ret_count);
-/* Where a route leads:
- *
- *     smtp:DOMAIN               the domain's MX hosts
- *     smtp:[HOST], ...:PORT     that host or address
- *     lmtp:[HOST], ...:PORT     the same, speaking LMTP (RFC 2033)
- *     via:NAME                  a host of relay.hosts in the configuration
- *     srs+...                   one of these, with a reverse-path of ours (MAIL_ROUTE_SRS)
- */
-enum mail_nexthop_kind { NEXTHOP_DOMAIN, NEXTHOP_HOST, NEXTHOP_VIA };
-struct mail_nexthop {
-	enum mail_nexthop_kind kind;
-	bool lmtp;
-	span name;	  /* domain or host as A-labels, or NAME */
-	bool has_address; /* HOST is an address */
-	struct sockaddr_any address;
-	uint16_t port; /* 0: the usual one */
-};
-/* ERR_SYNTAX.  Names are in MEM. */
-int mail_nexthop_parse(span route, struct arena *mem, struct mail_nexthop *ret);
-bool mail_route_valid(span route); /* the same without the result */
 /* Drops delivery keys of queue rows that are gone (Q4); maintenance lane. */
 void mail_drop_keys(struct core_env *env);
 

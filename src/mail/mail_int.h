@@ -46,6 +46,10 @@ void mail_inspection_free(struct mail_inspection *i); /* NULL is fine */
 bool mail_rewritten_back(struct core_env *env, const struct address *a, struct arena *mem,
 			 struct address *ret, struct mail_verdict *ret_why);
 
+/* The row of relay.routes for RCPT and SENDER (may be NULL), or NULL. */
+const struct conf_route *mail_transport(const struct conf *c, const struct address *rcpt,
+					const struct address *sender);
+
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);
 

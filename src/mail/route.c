@@ -170,11 +170,29 @@ static void expand_alias(struct expansion *x, const struct address *a,
 
 /* ------------------------------------------------------------------ the way out */
 
-/* Where mail for A's domain goes when nothing else is said. */
-static span way_by_mx(struct expansion *x, const struct address *a)
+/* Where mail for A's domain goes by the configuration; false: nowhere, and that was said. */
+static bool find_way(struct expansion *x, const struct address *a, span *ret)
 {
-	tell(x, "way", a, "to the MX hosts of %.*s, which were not asked now", SPAN_FMT(a->domain));
-	return span_str(arena_printf(x->mem, "smtp:%.*s", SPAN_FMT(a->domain)));
+	const struct conf_route *rule = mail_transport(x->conf, a, x->from->sender);
+	span to = rule ? rule->to : SPAN("mx");
+
+	if (rule)
+		tell(x, "route", a, "entry %zu of relay.routes fits: %.*s",
+		     (size_t)(rule - x->conf->routes) + 1, SPAN_FMT(to));
+	if (span_starts(to, SPAN(CONF_REFUSE))) {
+		to = span_trim(span_from(to, sizeof CONF_REFUSE - 1));
+		refuse_as(x, a, &(struct mail_verdict){ 550, "5.7.1", arena_span(x->mem, to) });
+		return false;
+	}
+	if (span_eq_str(to, "mx")) {
+		tell(x, "way", a, "to the MX hosts of %.*s, which were not asked now",
+		     SPAN_FMT(a->domain));
+		*ret = span_str(arena_printf(x->mem, "smtp:%.*s", SPAN_FMT(a->domain)));
+	} else {
+		tell(x, "way", a, "by %.*s", SPAN_FMT(to));
+		*ret = arena_span(x->mem, to);
+	}
+	return true;
 }
 
 /* The next host may not take a foreign sender's mail from us (SPF, RFC 7208). */
@@ -198,7 +216,7 @@ static bool needs_srs(struct expansion *x, const struct address *a)
 	return x->sender == FOREIGN;
 }
 
-static void send_out(struct expansion *x, const struct address *a, span way, bool forwarded)
+static void send_by(struct expansion *x, const struct address *a, span way, bool forwarded)
 {
 	struct mail_route *r = add(x, MAIL_ROUTE_REMOTE, a);
 
@@ -207,6 +225,14 @@ static void send_out(struct expansion *x, const struct address *a, span way, boo
 	r->route = way;
 	if (forwarded && needs_srs(x, a))
 		r->route = span_str(arena_printf(x->mem, MAIL_ROUTE_SRS "%.*s", SPAN_FMT(way)));
+}
+
+static void send_out(struct expansion *x, const struct address *a, bool forwarded)
+{
+	span way;
+
+	if (find_way(x, a, &way))
+		send_by(x, a, way, forwarded);
 }
 
 /* ------------------------------------------------------------------ one address */
@@ -241,12 +267,12 @@ static void to_elsewhere(struct expansion *x, const struct address *a, span to)
 {
 	if (span_eq_str(to, "mx")) {
 		tell(x, "domain", a, "this server is a backup MX of %.*s", SPAN_FMT(a->domain));
-		send_out(x, a, way_by_mx(x, a), false);
+		send_out(x, a, false);
 		return;
 	}
 	tell(x, "domain", a, "nobody has it here; such mail of %.*s goes by %.*s",
 	     SPAN_FMT(a->domain), SPAN_FMT(to));
-	send_out(x, a, to, false);
+	send_by(x, a, to, false);
 }
 
 /* FORWARDED: by one of our aliases, which may lead anywhere. */
@@ -272,7 +298,7 @@ static void expand(struct expansion *x, const struct address *given, bool forwar
 	switch (m.kind) {
 	case DIRECTORY_NOT_LOCAL:
 		if (forwarded || x->from->authenticated)
-			send_out(x, &a, way_by_mx(x, &a), forwarded);
+			send_out(x, &a, forwarded);
 		else
 			refuse(x, &a, 550, "5.7.1", "relaying denied");
 		return;

@@ -74,7 +74,7 @@ struct queue_terms {
 };
 struct queue_rcpt_in {
 	span address;          /* envelope text form */
-	span route;            /* routing result that groups deliveries: "local", "expanded", or where it leads (mail_nexthop_parse() in mail/mail.h) */
+	span route;            /* routing result that groups deliveries: "local", "expanded", or where it leads (mail_route in mail/mail.h) */
 	span original;         /* ORCPT or empty */
 	unsigned notify;       /* 0: nothing was said, which means FAILURE | DELAY */
 	usec not_before;       /* wall; 0: at once */

@@ -33,7 +33,7 @@ bool relay_way_find(const struct conf *c, span route, struct arena *mem, struct 
 {
 	struct relay_way w = { .tls = RELAY_TLS_MAY };
 
-	if (mail_nexthop_parse(route, mem, &w.hop) < 0) {
+	if (conf_nexthop_parse(mail_route_way(route), mem, &w.hop) < 0) {
 		*reason = (struct relay_reason){ "5.1.2",
 						 SPAN("the domain of the address is not valid") };
 		return false;

@@ -38,7 +38,7 @@ struct relay_reason {
 /* --- hosts.c: from a route to addresses.  Pure. --- */
 /* A route under the present configuration. */
 struct relay_way {
-	struct mail_nexthop hop;
+	struct conf_nexthop hop;
 	span name;	  /* the domain, or the host */
 	bool has_address; /* the host is an address */
 	struct sockaddr_any address;

@@ -317,7 +317,7 @@ static void test_queue(void **state)
 			 "{\"command\":\"queue reroute\",\"all\":true,\"to_route\":\"%s\"}",
 			 routes[i]);
 		refused(text, EX_USAGE,
-			"to_route: expected smtp:domain, smtp:[host] or smtp:[host]:port");
+			"to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, lmtp:[HOST]:PORT or via:NAME");
 	}
 	ok("{\"command\":\"queue reroute\",\"all\":true,\"to_route\":\"smtp:[IPv6:::1]:2525\"}", 1);
 	assert_int_equal(w.kicks, 4);

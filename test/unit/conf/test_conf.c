@@ -171,6 +171,18 @@ static void test_wrong_values(void **state)
 	    "f:2:16: relay.hosts: expected user and password_file together");
 	bad(HOST "relay: {hosts: [{name: a, host: h, port: 0}]}",
 	    "f:2:42: relay.hosts: port: expected a number from 1 to 65535");
+	bad(HOST "relay: {routes: [{domain: a b, to: mx}]}",
+	    "f:2:17: relay.routes: expected a domain such as example.org, .example.org or * "
+	    "(other scripts as xn--...)");
+	bad(HOST "relay: {routes: [{sender: ann, to: mx}]}",
+	    "f:2:17: relay.routes: expected a sender such as user@example.org or @example.org");
+	bad(HOST "relay: {routes: [{to: \"via:gone\"}]}",
+	    "f:2:17: relay.routes: expected to as mx, smtp:[HOST]:PORT, lmtp:[HOST]:PORT, "
+	    "smtp:DOMAIN, via:NAME with a name of relay.hosts, or \"refuse: TEXT\"");
+	bad(HOST "relay: {routes: [{domain: a.test}]}", "f:2:18: relay.routes: to is missing");
+	bad(HOST "forward: {srs_domain: A.test}",
+	    "f:2:23: forward.srs_domain: expected a domain in lower case whose mail arrives here, "
+	    "or nothing");
 	bad("server: {hostname: mx.example.org, data: \"/a\\nb\"}",
 	    "f:1:42: server.data: expected a line of text");
 	bad("server: {hostname: mx.example.org, data: \"/a\\0b\"}",

@@ -339,6 +339,47 @@ static void test_domains(void **state)
 	assert_true(span_eq_str(list[0].route, "smtp:[192.0.2.1]:2525"));
 }
 
+/* The first entry that fits decides, by domain and by sender. */
+static void test_transports(void **state)
+{
+	struct conf_route routes[] = {
+		{ SPAN("else.test"), SPAN("boss@here.test"), SPAN("via:gold") },
+		{ SPAN("else.test"), SPAN("@here.test"), SPAN("smtp:[192.0.2.9]:26") },
+		{ SPAN("direct.far.test"), SPAN_NULL, SPAN("mx") },
+		{ SPAN(".far.test"), SPAN_NULL, SPAN("refuse: far away is  too far") },
+		{ SPAN("*"), SPAN("@second.test"), SPAN("lmtp:[192.0.2.8]") },
+	};
+
+	w.conf.routes = routes;
+	w.conf.n_routes = ARRAY_LEN(routes);
+	route_from("Boss@here.test", true, "x@ELSE.test");
+	assert_true(span_eq_str(list[0].route, "via:gold"));
+	route_from("alice@here.test", true, "x@else.test");
+	assert_true(span_eq_str(list[0].route, "smtp:[192.0.2.9]:26"));
+	route_from("", true, "x@else.test");
+	assert_true(span_eq_str(list[0].route, "smtp:else.test"));
+	route_from("alice@here.test", true, "x@sub.else.test");
+	assert_true(span_eq_str(list[0].route, "smtp:sub.else.test"));
+	route_from("alice@here.test", true, "x@direct.far.test");
+	assert_true(span_eq_str(list[0].route, "smtp:direct.far.test"));
+	for (int i = 0; i < 2; i++) {
+		route_from("alice@here.test", true, i ? "x@far.test" : "x@a.b.far.test");
+		assert_int_equal(list[0].kind, MAIL_ROUTE_REFUSED);
+		assert_string_equal(list[0].refusal.enhanced, "5.7.1");
+		assert_true(span_eq_str(list[0].refusal.text, "far away is  too far"));
+	}
+	route_from("alice@here.test", true, "x@notfar.test");
+	assert_true(span_eq_str(list[0].route, "smtp:notfar.test"));
+	route_from("x@second.test", true, "x@anywhere.test");
+	assert_true(span_eq_str(list[0].route, "lmtp:[192.0.2.8]"));
+	alias("out@here.test", "x@else.test", NULL); /* the way is the same with a new sender */
+	route_from("x@third.test", false, "out@here.test");
+	assert_true(span_eq_str(list[0].route, "srs+smtp:else.test"));
+	assert_refused("x@far.test", 550, "5.7.1");
+	route("alice@here.test", false); /* mail for here never leaves */
+	assert_int_equal(list[0].kind, MAIL_ROUTE_LOCAL);
+}
+
 /* A queued message follows an account that moved away after it was accepted. */
 static void test_moved(void **state)
 {
@@ -413,11 +454,12 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_kinds),	  T(test_postmaster), T(test_alias),	T(test_case),
-		T(test_circles),  T(test_depth),      T(test_too_many), T(test_catch_all),
-		T(test_quota),	  T(test_srs),	      T(test_no_srs),	T(test_bounce_comes_back),
-		T(test_groups),	  T(test_domains),    T(test_moved),	T(test_broken_target),
-		T(test_explained)
+		T(test_kinds),	  T(test_postmaster),	 T(test_alias),
+		T(test_case),	  T(test_circles),	 T(test_depth),
+		T(test_too_many), T(test_catch_all),	 T(test_quota),
+		T(test_srs),	  T(test_no_srs),	 T(test_bounce_comes_back),
+		T(test_groups),	  T(test_domains),	 T(test_transports),
+		T(test_moved),	  T(test_broken_target), T(test_explained)
 	};
 	return cmocka_run_group_tests_name("mail: route", tests, NULL, NULL);
 }

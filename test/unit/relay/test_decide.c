@@ -38,27 +38,27 @@ static void test_routes(void **state)
 					     "via:a:b",
 					     "http:[1.2.3.4]",
 					     "" };
-	struct mail_nexthop hop;
+	struct conf_nexthop hop;
 
-	assert_int_equal(mail_nexthop_parse(SPAN("smtp:Example.org"), &mem, &hop), 0);
+	assert_int_equal(conf_nexthop_parse(SPAN("smtp:Example.org"), &mem, &hop), 0);
 	assert_true(span_eq_str(hop.name, "example.org") && hop.kind == NEXTHOP_DOMAIN &&
 		    hop.port == 0);
-	assert_int_equal(mail_nexthop_parse(SPAN("smtp:b\xc3\xbc"
+	assert_int_equal(conf_nexthop_parse(SPAN("smtp:b\xc3\xbc"
 						 "cher.example"),
 					    &mem, &hop),
 			 0);
 	assert_true(span_eq_str(hop.name, "xn--bcher-kva.example"));
-	assert_int_equal(mail_nexthop_parse(SPAN("smtp:[192.0.2.7]:2525"), &mem, &hop), 0);
+	assert_int_equal(conf_nexthop_parse(SPAN("smtp:[192.0.2.7]:2525"), &mem, &hop), 0);
 	assert_true(hop.has_address && hop.port == 2525 && hop.kind == NEXTHOP_HOST);
-	assert_int_equal(mail_nexthop_parse(SPAN("smtp:[IPv6:2001:db8::1]"), &mem, &hop), 0);
+	assert_int_equal(conf_nexthop_parse(SPAN("smtp:[IPv6:2001:db8::1]"), &mem, &hop), 0);
 	assert_true(hop.has_address && hop.address.sa.sa_family == AF_INET6);
-	assert_int_equal(mail_nexthop_parse(SPAN("lmtp:[store.example]:2424"), &mem, &hop), 0);
+	assert_int_equal(conf_nexthop_parse(SPAN("lmtp:[store.example]:2424"), &mem, &hop), 0);
 	assert_true(hop.lmtp && !hop.has_address && hop.port == 2424);
-	assert_int_equal(mail_nexthop_parse(SPAN("via:smart-1"), &mem, &hop), 0);
+	assert_int_equal(conf_nexthop_parse(SPAN("via:smart-1"), &mem, &hop), 0);
 	assert_true(hop.kind == NEXTHOP_VIA && span_eq_str(hop.name, "smart-1"));
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
-		if (mail_nexthop_parse(span_str(wrong[i]), &mem, &hop) == 0 ||
-		    mail_route_valid(span_str(wrong[i])))
+		if (conf_nexthop_parse(span_str(wrong[i]), &mem, &hop) == 0 ||
+		    conf_way_ok(&(struct conf){ 0 }, span_str(wrong[i]), false))
 			fail_msg("\"%s\" was taken for a way", wrong[i]);
 }
 

@@ -1,5 +1,5 @@
 /* What the text of a queue route means. */
-#include "mail/mail.h"
+#include "conf/conf.h"
 
 #include "format/idn.h"
 
@@ -26,7 +26,7 @@ static int name_parse(span name, struct arena *mem, span *ret)
 }
 
 /* "[HOST]" or "[HOST]:PORT" */
-static int host_parse(span text, struct arena *mem, struct mail_nexthop *ret)
+static int host_parse(span text, struct arena *mem, struct conf_nexthop *ret)
 {
 	size_t close = span_find(text, ']');
 	span host;
@@ -44,15 +44,12 @@ static int host_parse(span text, struct arena *mem, struct mail_nexthop *ret)
 	return 0;
 }
 
-int mail_nexthop_parse(span route, struct arena *mem, struct mail_nexthop *ret)
+int conf_nexthop_parse(span route, struct arena *mem, struct conf_nexthop *ret)
 {
-	struct mail_nexthop hop = { 0 };
-	span scheme;
+	struct conf_nexthop hop = { 0 };
+	span scheme = span_cut(&route, ':');
 	int e = ERR_SYNTAX;
 
-	if (span_starts(route, SPAN(MAIL_ROUTE_SRS)))
-		route = span_from(route, sizeof MAIL_ROUTE_SRS - 1);
-	scheme = span_cut(&route, ':');
 	if (span_eq_str(scheme, "via") && conf_relay_name_ok(route)) {
 		hop.kind = NEXTHOP_VIA;
 		hop.name = arena_span(mem, route);
@@ -69,11 +66,16 @@ int mail_nexthop_parse(span route, struct arena *mem, struct mail_nexthop *ret)
 	return e;
 }
 
-bool mail_route_valid(span route)
+bool conf_way_ok(const struct conf *c, span to, bool refuse)
 {
 	_cleanup_(arena_donep) struct arena mem;
-	struct mail_nexthop ignored;
+	struct conf_nexthop hop;
 
 	arena_init(&mem);
-	return mail_nexthop_parse(route, &mem, &ignored) == 0;
+	if (refuse && span_starts(to, SPAN(CONF_REFUSE)))
+		return span_trim(span_from(to, sizeof CONF_REFUSE - 1)).n > 0;
+	if (span_eq_str(to, "mx"))
+		return true;
+	return conf_nexthop_parse(to, &mem, &hop) == 0 &&
+	       (hop.kind != NEXTHOP_VIA || conf_relay_host(c, hop.name));
 }
