@@ -77,6 +77,7 @@ struct conf {
 	usec smtp_timeout, imap_timeout, pop3_timeout; /* idle sessions */
 	/* submission */
 	int submission_from; /* enum conf_from */
+	usec submission_hold; /* the longest hold a client may ask for; 0: none */
 	/* trust */
 	int trust_check, trust_dmarc; /* enum conf_check, conf_dmarc */
 	span trust_sealers;	      /* domains, spaces between */

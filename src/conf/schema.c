@@ -128,6 +128,11 @@ const struct conf_option conf_options[] = {
 	  "can say otherwise. The envelope sender must always be an own address.",
 	  AT(submission_from) },
 
+	{ "submission.hold", CONF_DURATION, "30d", 0, 365 * DAY, NULL, CONF_RELOAD,
+	  "How long a client may ask a message to be held before it is sent (FUTURERELEASE); 0 "
+	  "switches that off.",
+	  AT(submission_hold) },
+
 	{ "trust.check", CONF_CHOICE, "remote", 0, 0, "remote|all|none", CONF_RELOAD,
 	  "Whose mail is checked for its sender (SPF, DKIM, ARC, DMARC, the client's name): that "
 	  "of "

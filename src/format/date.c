@@ -261,6 +261,74 @@ int date_put(struct buf *b, usec wall, int zone_minutes)
 	return put_time(b, &c, zone_minutes);
 }
 
+int date_internet_put(struct buf *b, usec wall)
+{
+	struct date_civil c;
+	int e = local_civil(wall, 0, &c);
+	if (e < 0)
+		return e;
+	return buf_printf(b, "%04d-%02d-%02dT%02d:%02d:%02dZ", c.year, c.month, c.day, c.hour,
+			  c.minute, c.second);
+}
+
+/* Takes the digits for PATTERN off S: each "0" stands for one, the rest for itself without regard
+ * to case.  RET gets the numbers between the other characters. */
+static bool take_pattern(span *s, const char *pattern, int *ret)
+{
+	if (s->n < strlen(pattern))
+		return false;
+	*ret = 0;
+	for (const char *p = pattern; *p; p++) {
+		char c = s->p[0];
+		*s = span_from(*s, 1);
+		if (*p != '0') {
+			if ((c & ~0x20) != (*p & ~0x20))
+				return false;
+			*++ret = 0;
+		} else if (c < '0' || c > '9') {
+			return false;
+		} else {
+			*ret = 10 * *ret + (c - '0');
+		}
+	}
+	return true;
+}
+
+static bool take_rfc3339_zone(span *s, int *ret_minutes)
+{
+	int n[3], sign = s->n && s->p[0] == '-' ? -1 : 1;
+	*ret_minutes = 0;
+	if (s->n && (s->p[0] | 0x20) == 'z') {
+		*s = span_from(*s, 1);
+		return true;
+	}
+	if (!take_pattern(s, sign < 0 ? "-00:00" : "+00:00", n) || n[1] > 23 || n[2] > 59)
+		return false;
+	*ret_minutes = sign * (n[1] * 60 + n[2]);
+	return true;
+}
+
+int date_internet_parse(span s, usec *ret_wall)
+{
+	int n[6], zone;
+	if (!take_pattern(&s, "0000-00-00T00:00:00", n))
+		return ERR_SYNTAX;
+	if (s.n > 1 && s.p[0] == '.')
+		for (s = span_from(s, 1); s.n && s.p[0] >= '0' && s.p[0] <= '9';)
+			s = span_from(s, 1);
+	if (!take_rfc3339_zone(&s, &zone) || s.n || n[1] < 1 || n[1] > 12 || n[2] < 1 ||
+	    n[2] > days_in(n[0], n[1]) || n[3] > 23 || n[4] > 59 || n[5] > 60)
+		return ERR_SYNTAX;
+	struct date_civil c = { .year = n[0],
+				.month = n[1],
+				.day = n[2],
+				.hour = n[3],
+				.minute = n[4],
+				.second = n[5] };
+	*ret_wall = date_of_civil(&c) - zone * 60 * USEC_SEC;
+	return 0;
+}
+
 int date_imap_put(struct buf *b, usec wall, int zone_minutes)
 {
 	struct date_civil c;

@@ -41,6 +41,9 @@ bool header_msgid_next(span value, size_t *at, span *ret);
 int date_parse(span value, usec *ret_wall, int *ret_zone_minutes); /* ERR_SYNTAX; zone "-0000" and unknown names: 0 */
 /* The two below: ERR_INVAL outside of the years 0..9999 or for a zone of a day or more. */
 int date_put(struct buf *b, usec wall, int zone_minutes);          /* "Sat, 21 Nov 2026 23:05:07 +0000" */
+/* RFC 3339 date-time, "2026-11-21T23:05:07Z" or with a zone, fractions read and dropped: 0 or ERR_SYNTAX. */
+int date_internet_parse(span s, usec *ret_wall);
+int date_internet_put(struct buf *b, usec wall); /* in UTC; ERR_INVAL as the two above */
 int date_imap_put(struct buf *b, usec wall, int zone_minutes);     /* "21-Nov-2026 23:05:07 +0000" */
 int date_imap_parse(span s, usec *ret_wall, int *ret_zone);        /* date-time of RFC 3501, quotes stripped */
 int date_imap_day(span s, usec *ret_wall);                         /* "21-Nov-2026" -> that day 00:00 UTC */

@@ -226,6 +226,7 @@ static bool make_report(struct settle *s, struct queue_message_in *ret, struct b
 					  .smtputf8 = s->lease->smtputf8,
 					  .is_dsn = true,
 					  .terms.require_tls = s->lease->terms.require_tls,
+					  .terms.priority = s->lease->terms.priority,
 					  .rcpts = to,
 					  .n_rcpts = k };
 	return true;

@@ -67,6 +67,7 @@ struct mail_rcpt {
 	unsigned notify; /* RCPT_NOTIFY_* */
 	struct mail_route *routes;
 	size_t n_routes;
+	struct mail_verdict verdict; /* code 0: the whole message's (mail_transaction.each) */
 	struct mail_rcpt *next;
 };
 struct mail_transaction {
@@ -76,6 +77,8 @@ struct mail_transaction {
 	struct address sender;
 	uint64_t declared_size;
 	bool smtputf8, body_8bit;
+	bool body_binary; /* parts may be binary (RFC 3030); mail_receive() makes text of them */
+	bool each;	  /* one verdict per recipient is wanted (PRDR, LMTP) */
 	bool ret_full, ret_hdrs; /* RET; both false: nothing was said */
 	span envid;
 	struct queue_terms terms;

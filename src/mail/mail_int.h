@@ -53,6 +53,12 @@ const struct conf_route *mail_transport(const struct conf *c, const struct addre
 /* The verdict for a failed store or queue call. */
 struct mail_verdict verdict_of_error(int err);
 
+/* The body so far, without its file; the transaction then has none. */
+struct buf mail_body_take(struct mail_transaction *t);
+/* Makes text of the binary parts of T's body.  ERR_UNSUPPORTED: it cannot be done; or an error of
+ * mail_body_add(). */
+int mail_body_to_text(struct core_env *env, struct mail_transaction *t);
+
 /* Notes a step of T with one text field. */
 void mail_step(struct event_list *l, const char *name, const char *key, span value);
 

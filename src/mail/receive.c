@@ -18,6 +18,8 @@ struct final {
 	span original; /* ORCPT and NOTIFY of the envelope recipient it came from */
 	unsigned notify;
 	const struct mail_rcpt *of;
+	bool shared; /* by several envelope recipients */
+	int error;   /* of its own commit (mail_transaction.each) */
 };
 
 struct receive {
@@ -35,6 +37,24 @@ static bool refuse(struct mail_verdict *ret, unsigned code, const char *enhanced
 {
 	*ret = (struct mail_verdict){ code, enhanced, text };
 	return false;
+}
+
+/* Binary parts become text: no mailbox and no peer gets them as they are (RFC 3030 section 3). */
+static bool make_text(struct receive *r, struct mail_verdict *ret)
+{
+	int e, slot;
+
+	if (!r->t->body_binary)
+		return true;
+	if (poison_enter(r->env->poison, POISON_RECEIVE, buf_span(&r->t->body), &slot))
+		return refuse(ret, 554, "5.6.0", SPAN("the message cannot be converted"));
+	e = mail_body_to_text(r->env, r->t);
+	poison_leave(r->env->poison, slot);
+	if (e == ERR_UNSUPPORTED)
+		return refuse(ret, 554, "5.6.3", SPAN("binary content outside of a MIME part"));
+	if (e < 0)
+		*ret = verdict_of_error(e);
+	return e == 0;
 }
 
 /* Defects that no store or peer may see (RFC 5321 2.3.8); long lines are carried. */
@@ -172,7 +192,9 @@ static void gather_expanded(struct receive *r, const struct mail_rcpt *m)
 	*x = (struct mail_route){ .kind = MAIL_ROUTE_EXPANDED,
 				  .address = m->address,
 				  .route = SPAN("expanded") };
-	r->finals[r->n++] = (struct final){ x, m->original, RCPT_NOTIFY_SUCCESS, m };
+	r->finals[r->n++] = (struct final){
+		.route = x, .original = m->original, .notify = RCPT_NOTIFY_SUCCESS, .of = m
+	};
 }
 
 static void gather_targets(struct receive *r, const struct mail_rcpt *m, unsigned notify)
@@ -185,10 +207,14 @@ static void gather_targets(struct receive *r, const struct mail_rcpt *m, unsigne
 			continue;
 		while (k < r->n && !mail_route_same(r->finals[k].route, x))
 			k++;
-		if (k < r->n)
+		if (k < r->n) {
 			join(&r->finals[k], m, notify);
-		else
-			r->finals[r->n++] = (struct final){ x, m->original, notify, m };
+			r->finals[k].shared = true;
+			continue;
+		}
+		r->finals[r->n++] = (struct final){
+			.route = x, .original = m->original, .notify = notify, .of = m
+		};
 	}
 }
 
@@ -333,12 +359,12 @@ static bool needs_utf8(const struct mail_transaction *t)
 	return t->smtputf8 && (t->sender.utf8 || (t->scan.defects & MESSAGE_8BIT_HEADER));
 }
 
-static int enqueue(struct receive *r)
+static int enqueue(struct receive *r, const struct final *finals, size_t n)
 {
 	struct mail_transaction *t = r->t;
 	_cleanup_(buf_donep) struct buf whole = BUF_INIT(0);
 	_cleanup_(close_fdp) int fd = -1;
-	struct queue_rcpt_in *rcpts = arena_array(&t->mem, struct queue_rcpt_in, r->n);
+	struct queue_rcpt_in *rcpts = arena_array(&t->mem, struct queue_rcpt_in, n);
 	struct queue_message_in m = { .id = t->id,
 				      .sender = address_text(&t->sender, &t->mem),
 				      .spool_fd = -1,
@@ -352,15 +378,15 @@ static int enqueue(struct receive *r)
 				      .account_id = t->authenticated ? span_str(t->account.id)
 								     : SPAN_NULL,
 				      .rcpts = rcpts,
-				      .n_rcpts = r->n };
+				      .n_rcpts = n };
 	int e;
 
-	for (size_t i = 0; i < r->n; i++)
+	for (size_t i = 0; i < n; i++)
 		rcpts[i] = (struct queue_rcpt_in){ .address = address_text(
-							   &r->finals[i].route->address, &t->mem),
-						   .route = r->finals[i].route->route,
-						   .original = r->finals[i].original,
-						   .notify = r->finals[i].notify,
+							   &finals[i].route->address, &t->mem),
+						   .route = finals[i].route->route,
+						   .original = finals[i].original,
+						   .notify = finals[i].notify,
 						   .not_before = t->held_until };
 	if (t->spool_fd >= 0) {
 		fd = assemble_file(r, SPAN_NULL, &m.size);
@@ -376,36 +402,110 @@ static int enqueue(struct receive *r)
 	}
 	e = queue_accept(r->env->queue, &m);
 	if (e == 0)
-		event_u64(event_note(&t->events, "queue.accept"), "recipients", r->n, &t->mem);
+		event_u64(event_note(&t->events, "queue.accept"), "recipients", n, &t->mem);
 	return e;
 }
 
-/* Is one mailbox's commit the whole effect? */
-static bool is_direct(const struct receive *r)
+/* Is one mailbox's commit the whole effect on F? */
+static bool is_direct(const struct receive *r, const struct final *f)
 {
-	return r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL && !r->t->held_until &&
-	       (!(r->finals[0].notify & RCPT_NOTIFY_SUCCESS) || address_is_null(&r->t->sender));
+	return f->route->kind == MAIL_ROUTE_LOCAL && !r->t->held_until &&
+	       (!(f->notify & RCPT_NOTIFY_SUCCESS) || address_is_null(&r->t->sender));
 }
 
-/* Straight into the mailbox where that is the whole effect; a mailbox that cannot take it now is
- * the queue's business, except where the account itself is the reason: a full one, or one whose
- * files have vanished, for which nothing may be promised; and except where the message may be in it
- * all the same: the queue would make a second copy of one that was answered. */
-static int commit(struct receive *r)
+/* Straight into the mailbox.  One that cannot take it now is the queue's business (1), except where
+ * the account itself is the reason: a full one, or one whose files have vanished, for which nothing
+ * may be promised; and except where the message may be in it all the same: the queue would make a
+ * second copy of one that was answered. */
+static int try_direct(struct receive *r, const struct final *f)
 {
 	bool tried = false;
+	int e = store_direct(r, f->route, &tried);
+
+	if (e == 0 || e == ERR_QUOTA || e == ERR_FULL || e == ERR_NOENT ||
+	    (tried && (e == ERR_SYNC || e == ERR_IO)))
+		return e;
+	event_str(event_note(&r->t->events, "store.deferred"), "why", err_text(e), &r->t->mem);
+	return 1;
+}
+
+static int commit(struct receive *r)
+{
+	int e = r->n == 1 && is_direct(r, &r->finals[0]) ? try_direct(r, &r->finals[0]) : 1;
+
+	return e > 0 ? enqueue(r, r->finals, r->n) : e;
+}
+
+static struct mail_verdict accepted(const struct receive *r)
+{
+	char id[ID_TEXT];
+
+	id_format(&r->t->id, id);
+	return (struct mail_verdict){ 250, "2.0.0",
+				      span_str(arena_printf(&r->t->mem, "accepted as %s", id)) };
+}
+
+/* What became of the targets of M. */
+static struct mail_verdict verdict_of(const struct receive *r, const struct mail_rcpt *m)
+{
+	for (size_t i = 0; i < m->n_routes; i++)
+		for (size_t k = 0; k < r->n; k++)
+			if (r->finals[k].error < 0 &&
+			    mail_route_same(r->finals[k].route, &m->routes[i]))
+				return verdict_of_error(r->finals[k].error);
+	return accepted(r);
+}
+
+/* One mailbox after the other, and the rest in one commit to the queue, so that each envelope
+ * recipient has an answer of its own.  What several share goes to the queue: no answer may speak
+ * for a part of somebody's copies. */
+static int commit_each(struct receive *r)
+{
+	struct final *rest = arena_array(&r->t->mem, struct final, r->n);
+	size_t n = 0;
+	int e, bad = 0;
+
+	for (size_t i = 0; i < r->n; i++) {
+		struct final *f = &r->finals[i];
+
+		e = !f->shared && f->of->n_routes == 1 && is_direct(r, f) ? try_direct(r, f) : 1;
+		f->error = MIN(e, 0);
+		if (e > 0)
+			rest[n++] = *f;
+	}
+	e = n ? enqueue(r, rest, n) : 0;
+	for (size_t i = 0; i < r->n; i++)
+		for (size_t k = 0; k < n; k++)
+			if (rest[k].route == r->finals[i].route)
+				r->finals[i].error = e;
+	for (struct mail_rcpt *m = r->t->rcpts; m; m = m->next) {
+		struct event *ev;
+
+		m->verdict = verdict_of(r, m);
+		if (m->verdict.code < 300)
+			continue;
+		bad++;
+		ev = event_note(&r->t->events, "smtp.rcpt");
+		event_span(ev, "to", address_text(&m->address, &r->t->mem), &r->t->mem);
+		event_u64(ev, "code", m->verdict.code, &r->t->mem);
+		event_str(ev, "status", m->verdict.enhanced, &r->t->mem);
+		event_span(ev, "text", m->verdict.text, &r->t->mem);
+	}
+	return bad;
+}
+
+/* A 2xx verdict means that it is on disk for whoever is not told otherwise. */
+static struct mail_verdict commit_all(struct receive *r)
+{
 	int e;
 
-	if (is_direct(r)) {
-		e = store_direct(r, r->finals[0].route, &tried);
-		if (e == 0 || e == ERR_QUOTA || e == ERR_FULL || e == ERR_NOENT)
-			return e;
-		if (tried && (e == ERR_SYNC || e == ERR_IO))
-			return e;
-		event_str(event_note(&r->t->events, "store.deferred"), "why", err_text(e),
-			  &r->t->mem);
+	if (!r->n)
+		return (struct mail_verdict){ 554, "5.5.1", SPAN("no valid recipients") };
+	if (!r->t->each) {
+		e = commit(r);
+		return e == 0 ? accepted(r) : verdict_of_error(e);
 	}
-	return enqueue(r);
+	return (unsigned)commit_each(r) < r->t->n_rcpts ? accepted(r) : r->t->rcpts->verdict;
 }
 
 static void write_timeline(struct receive *r, const struct mail_verdict *v)
@@ -446,23 +546,11 @@ static void write_timeline(struct receive *r, const struct mail_verdict *v)
 void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret)
 {
 	struct receive r = { .env = env, .t = t, .conf = env->conf(env) };
-	char id[ID_TEXT];
-	int e = 0;
 
 	gather(&r);
-	if (check_defects(&r, ret) && check_header(&r, ret) && heed_inspection(&r, ret) &&
-	    make_prefix(&r, ret)) {
-		e = r.n ? commit(&r) : 0;
-		id_format(&t->id, id);
-		if (!r.n)
-			*ret = (struct mail_verdict){ 554, "5.5.1", SPAN("no valid recipients") };
-		else if (e == 0)
-			*ret = (struct mail_verdict){
-				250, "2.0.0", span_str(arena_printf(&t->mem, "accepted as %s", id))
-			};
-		else
-			*ret = verdict_of_error(e);
-	}
+	if (make_text(&r, ret) && check_defects(&r, ret) && check_header(&r, ret) &&
+	    heed_inspection(&r, ret) && make_prefix(&r, ret))
+		*ret = commit_all(&r);
 	count_add(ret->code < 300 ? COUNT_SMTP_ACCEPTED : COUNT_SMTP_REJECTED, 1);
 	write_timeline(&r, ret);
 	buf_done(&r.prefix);

@@ -63,6 +63,8 @@ int trace_received_put(struct buf *b, const struct trace_in *in)
 		address_put(b, in->only_rcpt);
 		buf_put_char(b, '>');
 	}
+	if (t->terms.priority) /* RFC 6710 4.1 */
+		buf_printf(b, "\r\n\tPRIORITY %d", t->terms.priority);
 	buf_put_str(b, ";\r\n\t");
 	date_put(b, in->now, 0);
 	return buf_put_str(b, "\r\n");

@@ -116,6 +116,18 @@ int mail_body_set_header(struct mail_transaction *t, span header, size_t old)
 	return 0;
 }
 
+struct buf mail_body_take(struct mail_transaction *t)
+{
+	struct buf taken = t->body;
+
+	atomic_fetch_sub(&kept, taken.cap);
+	buf_init(&t->body, taken.max);
+	t->spool_fd = -1;
+	t->body_size = 0;
+	message_scan_init(&t->scan);
+	return taken;
+}
+
 void mail_step(struct event_list *l, const char *name, const char *key, span value)
 {
 	event_span(event_note(l, name), key, value, l->mem);

@@ -73,6 +73,9 @@ void conn_new(struct front_loop *l, int fd, enum sess_proto proto, bool implicit
 	c->env.tls = implicit_tls;
 	c->env.tls_available = !implicit_tls && settings->tls;
 	c->env.max_size = settings->conf->max_message;
+	c->env.max_rcpts = settings->conf->max_rcpts;
+	c->env.hold_max = settings->conf->submission_hold;
+	c->env.opened = clock_wall();
 	idmap_put(l->conns, c->id, c);
 	loop_timer_init(&c->timer, l->loop, conn_timeout, c);
 	c->io = loop_io_add(l->loop, fd, LOOP_READ | LOOP_HUP, conn_io, c);

@@ -39,7 +39,7 @@ static struct mail_verdict judge(struct smtp_job *j, bool *ret_recorded)
 {
 	struct smtp_session *st = j->st;
 	struct mail_transaction *t = st->mail;
-	unsigned defects = (st->body_defects | t->scan.defects) & REFUSING;
+	unsigned defects = t->body_binary ? 0 : (st->body_defects | t->scan.defects) & REFUSING;
 	struct mail_verdict v = { 0 };
 
 	*ret_recorded = false;
@@ -71,6 +71,20 @@ static void log_verdict(const struct mail_transaction *t, const struct mail_verd
 	arena_done(&mem);
 }
 
+/* One answer per recipient, in the order of RCPT: between 353 and the answer for the whole with
+ * PRDR, which needs two recipients to make sense and one that is taken. */
+static void answer(struct smtp_job *j, const struct mail_verdict *v)
+{
+	const struct mail_transaction *t = j->st->mail;
+
+	if (t->each && t->n_rcpts > 1 && v->code < 300) {
+		smtp_say(j, 353, "", SPAN("One answer per recipient follows"));
+		for (const struct mail_rcpt *m = t->rcpts; m; m = m->next)
+			smtp_say(j, m->verdict.code, m->verdict.enhanced, m->verdict.text);
+	}
+	smtp_say(j, v->code, v->enhanced, v->text);
+}
+
 static void finish(struct smtp_job *j)
 {
 	struct smtp_session *st = j->st;
@@ -96,7 +110,7 @@ static void finish(struct smtp_job *j)
 		count_add(COUNT_SMTP_REJECTED, 1);
 	}
 	log_verdict(t, &v);
-	smtp_say(j, v.code, v.enhanced, v.text);
+	answer(j, &v);
 	if (recorded) /* nothing is left to tell */
 		st->rejected = t->n_rcpts = 0;
 	smtp_drop_mail(j->env, st, "smtp.refused");

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "smtp/extensions.h"
+
 void smtp_cmd_helo(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct smtp_session *st = j->st;
@@ -81,26 +83,74 @@ struct address smtp_address_copy(const struct address *a, struct arena *mem)
 				 .utf8 = a->utf8 };
 }
 
+/* Wall time at which the message may leave, 0 for at once; false: too far away. */
+static bool hold_of(struct smtp_job *j, const struct smtp_command *c, usec *ret)
+{
+	usec now = clock_wall(), until = c->hold_for ? now + c->hold_for : c->hold_until;
+
+	*ret = until > now ? until : 0;
+	return until <= now + j->conf->submission_hold;
+}
+
+/* What MAIL asks of the message's way; NULL: T has it. */
+static const struct smtp_answer *take_terms(struct smtp_job *j, const struct smtp_command *c,
+					    struct mail_transaction *t)
+{
+	static const struct smtp_answer too_far = { 501, "5.5.4",
+						    "Held for longer than FUTURERELEASE names" },
+					too_late = { 501, "5.5.4",
+						     "To be delivered before it is released" };
+	const struct smtp_phase phase = smtp_phase_of(j);
+
+	t->terms = (struct queue_terms){ .by_return = c->by_return,
+					 .by_trace = c->by_trace,
+					 .priority = (int8_t)smtp_priority(c->priority, &phase),
+					 .require_tls = c->require_tls };
+	if (!hold_of(j, c, &t->held_until))
+		return &too_far;
+	if (c->has_by)
+		t->terms.deliver_by = clock_wall() + c->by_seconds * USEC_SEC;
+	return c->has_by && t->terms.deliver_by < t->held_until ? &too_late : NULL;
+}
+
+static void note_terms(const struct mail_transaction *t, struct event *e, struct arena *mem)
+{
+	if (t->terms.priority)
+		event_str(e, "priority", arena_printf(mem, "%d", t->terms.priority), mem);
+	if (t->terms.deliver_by)
+		event_u64(e, "deliver_by", (uint64_t)(t->terms.deliver_by / USEC_SEC), mem);
+	if (t->terms.require_tls)
+		event_str(e, "require_tls", "yes", mem);
+	if (t->held_until)
+		event_u64(e, "held_until", (uint64_t)(t->held_until / USEC_SEC), mem);
+}
+
 void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct smtp_session *st = j->st;
 	struct mail_transaction *t = transaction_of(j);
 	struct event *e = t->events.first;
+	const struct smtp_answer *a = take_terms(j, c, t);
 	struct mail_verdict v;
 
 	t->sender = smtp_address_copy(&c->path, &t->mem);
 	t->declared_size = c->size;
 	t->smtputf8 = c->smtputf8;
 	t->body_8bit = c->body_8bit;
+	t->body_binary = c->body_binary;
+	t->each = c->prdr;
 	t->ret_full = c->ret_full;
 	t->ret_hdrs = c->ret_hdrs;
 	t->envid = arena_span(&t->mem, c->envid);
 	event_span(e, "from", address_text(&t->sender, &t->mem), &t->mem);
 	if (c->has_size)
 		event_u64(e, "size", c->size, &t->mem);
+	note_terms(t, e, &t->mem);
 	st->mail = t;
 	if (c->has_size && c->size > j->conf->max_message)
 		smtp_refuse_mail(j, &smtp_answer_too_big);
+	else if (a)
+		smtp_refuse_mail(j, a);
 	else if (t->submission &&
 		 !mail_sender_allowed(j->env, &t->account, &t->sender, &t->mem, &v))
 		st->refused = v;

@@ -8,7 +8,7 @@ const struct smtp_rule smtp_rules[SMTP_VERB_COUNT] = {
 	[SMTP_EHLO]     = { "EHLO",     SMTP_EHLO,     SMTP_ARGS_DOMAIN, 0, SMTP_LINE_MAX },
 	[SMTP_MAIL]     = { "MAIL",     SMTP_MAIL,     SMTP_ARGS_MAIL,   TRANSACTION | SMTP_NO_MAIL, SMTP_LINE_MAX },
 	[SMTP_RCPT]     = { "RCPT",     SMTP_RCPT,     SMTP_ARGS_RCPT,   TRANSACTION | SMTP_NEEDS_MAIL | SMTP_NO_BDAT | SMTP_TO_CORE, SMTP_LINE_MAX },
-	[SMTP_DATA]     = { "DATA",     SMTP_DATA,     SMTP_ARGS_NONE,   TRANSACTION | SMTP_NEEDS_MAIL | SMTP_NO_BDAT, SMTP_LINE_MAX },
+	[SMTP_DATA]     = { "DATA",     SMTP_DATA,     SMTP_ARGS_NONE,   TRANSACTION | SMTP_NEEDS_MAIL | SMTP_NO_BDAT | SMTP_NO_BINARY, SMTP_LINE_MAX },
 	[SMTP_BDAT]     = { "BDAT",     SMTP_BDAT,     SMTP_ARGS_BDAT,   TRANSACTION | SMTP_NEEDS_MAIL, SMTP_LINE_MAX },
 	[SMTP_RSET]     = { "RSET",     SMTP_RSET,     SMTP_ARGS_NONE,   0, SMTP_LINE_MAX },
 	[SMTP_NOOP]     = { "NOOP",     SMTP_NOOP,     SMTP_ARGS_ANY,    0, SMTP_LINE_MAX },
@@ -37,6 +37,7 @@ static const struct smtp_answer
 	no_mail = { 503, "5.5.1", "Name the sender with MAIL first" },
 	in_mail = { 503, "5.5.1", "Not inside a mail transaction" },
 	in_bdat = { 503, "5.5.1", "The message has begun with BDAT; only BDAT or RSET may follow" },
+	binary = { 503, "5.5.1", "Binary content needs BDAT" },
 	auth_not_here = { 502, "5.5.1", "No authentication on this port" },
 	auth_done = { 503, "5.5.1", "Already authenticated" },
 	auth_needed = { 530, "5.7.0", "Authentication required" },
@@ -68,6 +69,8 @@ const struct smtp_answer *smtp_rule_check(const struct smtp_rule *r, const struc
 		return &in_mail;
 	if ((f & SMTP_NEEDS_MAIL) && !p->mail)
 		return &no_mail;
+	if ((f & SMTP_NO_BINARY) && p->binary)
+		return &binary;
 	return NULL;
 }
 

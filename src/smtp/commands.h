@@ -47,6 +47,7 @@ enum { /* smtp_rule.flags */
        SMTP_TO_CORE = 512,     /* core answers; else front does (core may be told afterwards) */
        SMTP_ENDS_GROUP =
 	       1024, /* core's answer decides how the next bytes are read (RFC 2920 3.1) */
+       SMTP_NO_BINARY = 2048, /* not for binary content (RFC 3030 section 3) */
 };
 
 struct smtp_rule {
@@ -71,7 +72,9 @@ struct smtp_phase {
 	bool submission;
 	bool tls, tls_available;
 	bool authenticated;
+	bool hold;	 /* messages may be held for a time (RFC 4865) */
 	bool mail, bdat; /* a sender was named; chunks have begun */
+	bool binary;	 /* the sender said BODY=BINARYMIME */
 };
 
 /* The rule of LINE's first word, case-insensitive; NULL: no such command.  *RET_ARGS is what

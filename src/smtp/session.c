@@ -25,7 +25,7 @@ bool smtp_is_submission(const struct sess *s)
 	return s->ops->proto == SESS_PROTO_SUBMISSION;
 }
 
-static struct smtp_phase phase_of(const struct smtp_job *j)
+struct smtp_phase smtp_phase_of(const struct smtp_job *j)
 {
 	return (struct smtp_phase){
 		.helo = j->st->helo,
@@ -35,6 +35,7 @@ static struct smtp_phase phase_of(const struct smtp_job *j)
 		.tls_available =
 			true, /* front offers STARTTLS only if it can; the answer is its business */
 		.authenticated = j->st->authenticated,
+		.hold = j->conf->submission_hold > 0,
 		.mail = j->st->mail != NULL,
 	};
 }
@@ -74,7 +75,7 @@ void smtp_forget(struct core_env *env, struct smtp_session *st)
 
 static void run_line(struct smtp_job *j, span line)
 {
-	struct smtp_phase phase = phase_of(j);
+	struct smtp_phase phase = smtp_phase_of(j);
 	struct smtp_command c;
 	const struct smtp_answer *a;
 	span args;
@@ -86,7 +87,7 @@ static void run_line(struct smtp_job *j, span line)
 	}
 	a = smtp_rule_check(rule, &phase);
 	if (!a)
-		a = smtp_args_parse(rule, args, j->s->mem, &c);
+		a = smtp_args_parse(rule, args, &phase, j->s->mem, &c);
 	if (!a && rule->verb == SMTP_MAIL)
 		a = smtp_utf8_check(&c, c.smtputf8);
 	if (!a && rule->verb == SMTP_RCPT)

@@ -43,6 +43,7 @@ static inline void smtp_answer(struct smtp_job *j, const struct smtp_answer *a)
 }
 struct address smtp_address_copy(const struct address *a, struct arena *mem);
 bool smtp_is_submission(const struct sess *s);
+struct smtp_phase smtp_phase_of(const struct smtp_job *j);
 
 /* Ends the transaction without a message; what happened so far goes to the timeline.  WHY is an
  * event name. */

@@ -10,6 +10,7 @@
 #include "format/reply.h"
 #include "sasl/offer.h"
 #include "smtp/body.h"
+#include "smtp/extensions.h"
 #include "smtp/lex.h"
 #include "smtp/parse.h"
 
@@ -38,7 +39,7 @@ struct smtp_wire {
 	/* what the peer said */
 	bool helo, esmtp;
 	bool mail; /* a sender was named: held here, or core has it */
-	bool smtputf8;
+	bool smtputf8, binary;
 	bool bdat; /* chunks have begun */
 	/* what core has, and does not know yet */
 	bool core_mail, has_rcpt, authenticated;
@@ -96,8 +97,10 @@ static struct smtp_phase phase_of(const struct smtp_wire *w)
 		.tls = w->env.tls,
 		.tls_available = w->env.tls_available,
 		.authenticated = w->authenticated,
+		.hold = w->env.hold_max > 0,
 		.mail = w->mail,
 		.bdat = w->bdat,
+		.binary = w->binary,
 	};
 }
 
@@ -120,7 +123,7 @@ static void body_reset(struct smtp_wire *w)
 static void forget_mail(struct smtp_wire *w)
 {
 	w->tell_rset |= w->core_mail;
-	w->mail = w->core_mail = w->has_rcpt = w->smtputf8 = false;
+	w->mail = w->core_mail = w->has_rcpt = w->smtputf8 = w->binary = false;
 	buf_done(&w->mail_line);
 	buf_init(&w->mail_line, SMTP_LINE_MAX);
 	body_reset(w);
@@ -149,17 +152,17 @@ static void group_begin(struct smtp_wire *w, struct wire_out *out)
 static void put_ehlo(const struct smtp_wire *w, struct wire_out *out)
 {
 	_cleanup_(buf_donep) struct buf t = BUF_INIT(4096), mechanisms = BUF_INIT(256);
+	const struct smtp_phase phase = phase_of(w);
 
-	buf_put_span(&t, w->env.hostname);
-	buf_put_str(&t, "\nPIPELINING");
-	buf_printf(&t, "\nSIZE %" PRIu64, w->env.max_size);
-	buf_put_str(&t, "\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING\nDSN");
-	if (w->env.tls_available && !w->env.tls)
-		buf_put_str(&t, "\nSTARTTLS");
-	if (w->env.proto == SESS_PROTO_SUBMISSION)
+	if (phase.submission)
 		sasl_offer(&mechanisms, w->env.tls, "", " ");
-	if (mechanisms.n)
-		buf_printf(&t, "\nAUTH %.*s", SPAN_FMT(buf_span(&mechanisms)));
+	const struct smtp_offer offer = { .max_size = w->env.max_size,
+					  .max_rcpts = w->env.max_rcpts,
+					  .hold_max = w->env.hold_max,
+					  .now = w->env.opened,
+					  .mechanisms = buf_span(&mechanisms) };
+	buf_put_span(&t, w->env.hostname);
+	smtp_ext_put(&t, &phase, &offer);
 	/* No enhanced code here: RFC 2034 section 4. */
 	smtp_reply_put(out->reply, 250, "", buf_span(&t), false);
 }
@@ -185,10 +188,19 @@ static enum done do_mail(struct smtp_wire *w, const struct smtp_command *c, span
 {
 	if (c->has_size && c->size > w->env.max_size)
 		return refuse(out, &smtp_answer_too_big);
+	const struct smtp_phase phase = phase_of(w);
+	int priority = smtp_priority(c->priority, &phase);
+	char text[64];
+
 	w->mail = true;
 	w->smtputf8 = c->smtputf8;
+	w->binary = c->body_binary;
 	buf_put_span(&w->mail_line, line);
-	say(out, 250, "2.1.0", "Sender ok");
+	snprintf(text, sizeof(text), "%d is the priority of this message here", priority);
+	if (priority == c->priority)
+		say(out, 250, "2.1.0", "Sender ok");
+	else
+		say(out, 250, "2.3.6", text);
 	return DONE_REPLY;
 }
 
@@ -296,7 +308,7 @@ static enum done do_bdat(struct smtp_wire *w, span args, struct wire_out *out)
 	const struct smtp_rule *rule = &smtp_rules[SMTP_BDAT];
 	struct smtp_phase phase = phase_of(w);
 	struct smtp_command c;
-	const struct smtp_answer *a = smtp_args_parse(rule, args, NULL, &c);
+	const struct smtp_answer *a = smtp_args_parse(rule, args, &phase, NULL, &c);
 
 	if (a) { /* where the next command starts is unknown */
 		say(out, a->code, a->enhanced, a->text);
@@ -343,7 +355,7 @@ static enum done run_command(struct smtp_wire *w, span line, struct wire_out *ou
 		return do_bdat(w, args, out);
 	a = smtp_rule_check(rule, &phase);
 	if (!a)
-		a = smtp_args_parse(rule, args, &mem, &c);
+		a = smtp_args_parse(rule, args, &phase, &mem, &c);
 	if (!a && (rule->args == SMTP_ARGS_MAIL || rule->args == SMTP_ARGS_RCPT))
 		a = smtp_utf8_check(&c, rule->verb == SMTP_MAIL ? c.smtputf8 : w->smtputf8);
 	if (a)
@@ -480,7 +492,7 @@ static enum wire_step emit(struct smtp_wire *w, bool last, struct wire_out *out)
 	buf_init(&w->piece, PIECE_MAX + 1);
 	if (last) {
 		body_reset(w);
-		w->mail = w->core_mail = w->has_rcpt = w->smtputf8 = false;
+		w->mail = w->core_mail = w->has_rcpt = w->smtputf8 = w->binary = false;
 		w->mode = M_LINES;
 	}
 	return WIRE_BODY;

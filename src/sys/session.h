@@ -115,6 +115,9 @@ struct wire_env {
 	bool tls_available; /* STARTTLS may be offered */
 	span peer_ip;       /* text */
 	uint64_t max_size;  /* largest message, bytes */
+	uint32_t max_rcpts; /* of one message */
+	usec hold_max;      /* how long a message may be asked to be held; 0: not at all */
+	usec opened;        /* wall */
 };
 
 enum wire_step {

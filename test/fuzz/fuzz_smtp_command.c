@@ -8,6 +8,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
+/* Everything is offered here. */
+static const struct smtp_phase phase = {
+	.tls = true, .submission = true, .authenticated = true, .hold = true
+};
+
 static void round_trip(const struct smtp_command *c, struct arena *mem)
 {
 	_cleanup_(buf_donep) struct buf line = BUF_INIT(4096);
@@ -18,7 +23,7 @@ static void round_trip(const struct smtp_command *c, struct arena *mem)
 	address_put(&line, &c->path);
 	buf_put_str(&line, ">");
 	const struct smtp_rule *r = smtp_rule_find(buf_span(&line), &args);
-	if (r != c->rule || smtp_args_parse(r, args, mem, &again))
+	if (r != c->rule || smtp_args_parse(r, args, &phase, mem, &again))
 		abort();
 	if (!span_eq(again.path.local, c->path.local) ||
 	    !span_eq(again.path.domain, c->path.domain))
@@ -37,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (smtp_line_take(span_of(p, n), SMTP_LINE_MAX, &scanned, &line, &used) != SMTP_LINE_GOOD)
 		return 0;
 	rule = smtp_rule_find(line, &args);
-	if (!rule || smtp_args_parse(rule, args, &mem, &c))
+	if (!rule || smtp_args_parse(rule, args, &phase, &mem, &c))
 		return 0;
 	if (rule->verb == SMTP_MAIL || rule->verb == SMTP_RCPT)
 		round_trip(&c, &mem);

@@ -1,6 +1,8 @@
 /* Taking a message: straight into one mailbox, or to the queue; never 250 for less. */
 #include "world.h"
 
+#include "format/mime.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +204,112 @@ static void test_vanished(void **state)
 	assert_int_equal(queue_rcpts(), 0);
 }
 
+/* One answer per recipient: those of a mailbox of its own at once, the others by the queue. */
+static void test_each(void **state)
+{
+	struct err_info info;
+	char id[ACCOUNT_ID_LEN + 1];
+
+	assert_int_equal(directory_account_add(w.env.directory, SPAN("ghost@here.test"), SPAN_NULL,
+					       id, &info),
+			 0);
+	alias("both@here.test", "ghost@here.test", "bob@here.test", NULL);
+	alias("info@here.test", "bob@here.test", NULL);
+	assert_verdict(mail_send(&(struct send){ .from = "x@else.test",
+						 .rcpt = { "alice@here.test", "ghost@here.test",
+							   "info@here.test" },
+						 .each = true },
+				 span_str(hello)),
+		       "250 2.0.0 accepted");
+	assert_true(w.each[0] == 250 && w.each[1] == 451 && w.each[2] == 250);
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_int_equal(inbox_count("bob@here.test"), 1);
+	assert_int_equal(queue_rcpts(), 0);
+	assert_int_equal(steps(&w.last, "smtp.rcpt"), 1);
+	/* shared by two: the queue's */
+	assert_verdict(mail_send(&(struct send){ .from = "x@else.test",
+						 .rcpt = { "both@here.test", "bob@here.test" },
+						 .each = true },
+				 span_str(hello)),
+		       "250");
+	assert_true(w.each[0] == 250 && w.each[1] == 250);
+	assert_int_equal(queue_rcpts(), 2);
+	assert_verdict(mail_send(&(struct send){ .from = "x@else.test",
+						 .rcpt = { "ghost@here.test" },
+						 .each = true },
+				 span_str(hello)),
+		       "451");
+	assert_int_equal(w.each[0], 451);
+}
+
+static span binary(size_t n)
+{
+	struct buf b = BUF_INIT(8 << 20);
+
+	buf_put_str(&b, "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n"
+			"Content-Transfer-Encoding: binary\r\n\r\n--b\r\n\r\ntext\r\n--b\r\n"
+			"Content-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\n");
+	for (size_t i = 0; i < n; i++)
+		buf_put_char(&b, (char)(i * 7));
+	buf_put_str(&b, "\r\n--b--\r\n");
+	span kept = arena_span(&w.mem, buf_span(&b));
+	buf_done(&b);
+	return kept;
+}
+
+/* Binary parts reach the mailbox as base64, whole; what is binary elsewhere is refused. */
+static void test_binary(void **state)
+{
+	static const size_t sizes[] = { 10, 100000, 3 << 20 };
+
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+		span m = binary(sizes[i]), got;
+		struct mime_part *x;
+		_cleanup_(buf_donep) struct buf b = BUF_INIT(8 << 20);
+
+		assert_verdict(mail_send(&(struct send){ .from = "x@else.test",
+							 .rcpt = { "alice@here.test" },
+							 .binary = true },
+					 m),
+			       "250");
+		got = inbox_get("alice@here.test", i + 1);
+		assert_true(span_find(got, 0) == SPAN_NPOS);
+		assert_has(got, "Content-Transfer-Encoding: 8bit\r\n");
+		x = mime_parse(got, &w.mem)->child->next;
+		assert_true(span_ieq_str(x->encoding, "base64"));
+		assert_int_equal(mime_decode_body(got, x, &b), 0);
+		assert_int_equal(b.n, sizes[i]);
+		for (size_t k = 0; k < b.n; k++)
+			assert_int_equal(b.p[k], (char)(k * 7));
+	}
+	const struct send s = { .from = "x@else.test",
+				.rcpt = { "alice@here.test" },
+				.binary = true };
+	assert_verdict(mail_send(&s, SPAN("Subject: a\0b\r\n\r\nx\r\n")), "550 5.6.0");
+	assert_verdict(mail_send(&s, SPAN("Content-Type: multipart/x\r\n\r\n\0\r\n")), "554 5.6.3");
+	assert_verdict(mail_send(&s, SPAN("Subject: s\r\n\r\nplain\r\n")), "250");
+	assert_int_equal(inbox_count("alice@here.test"), 4);
+}
+
+/* What is held waits in the queue, local or not; a priority stands in the trace. */
+static void test_held(void **state)
+{
+	struct queue_lease l;
+
+	assert_verdict(mail_send(&(struct send){ .from = "x@else.test",
+						 .rcpt = { "alice@here.test" },
+						 .terms = { .priority = 4 },
+						 .held_until = clock_wall() + 3600 * USEC_SEC },
+				 span_str(hello)),
+		       "250");
+	assert_int_equal(inbox_count("alice@here.test"), 0);
+	assert_false(take_lease(&l));
+	clock_set_offset(3700 * USEC_SEC);
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_has(inbox_get("alice@here.test", 1), "PRIORITY 4;");
+}
+
 static void test_quota(void **state)
 {
 	assert_int_equal(
@@ -319,7 +427,8 @@ int main(void)
 					    T(test_hops),	   T(test_delivered_before),
 					    T(test_large),	   T(test_vanished),
 					    T(test_quota),	   T(test_mailbox_sick),
-					    T(test_failed_sync),   T(test_smtputf8),
-					    T(test_many_found) };
+					    T(test_each),	   T(test_binary),
+					    T(test_held),	   T(test_failed_sync),
+					    T(test_smtputf8),	   T(test_many_found) };
 	return cmocka_run_group_tests_name("mail: receiving", tests, NULL, NULL);
 }

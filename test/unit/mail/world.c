@@ -162,6 +162,10 @@ static struct mail_transaction *begin(const struct send *s)
 	t->smtputf8 = s->smtputf8;
 	t->ret_full = s->ret_full;
 	t->ret_hdrs = s->ret_hdrs;
+	t->each = s->each;
+	t->body_binary = s->binary;
+	t->terms = s->terms;
+	t->held_until = s->held_until;
 	t->envid = span_str(s->envid ? s->envid : "");
 	if (s->as) {
 		t->submission = t->authenticated = true;
@@ -176,6 +180,8 @@ static struct mail_transaction *begin(const struct send *s)
 static void run(struct mail_transaction *t, const struct send *s, span message,
 		struct mail_verdict *v)
 {
+	size_t n;
+
 	if (s->as && !mail_sender_allowed(&w.env, &t->account, &t->sender, &t->mem, v))
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(s->rcpt) && s->rcpt[i]; i++)
@@ -190,6 +196,9 @@ static void run(struct mail_transaction *t, const struct send *s, span message,
 		}
 	}
 	mail_receive(&w.env, t, v);
+	n = 0;
+	for (const struct mail_rcpt *m = t->rcpts; m; m = m->next)
+		w.each[n++] = m->verdict.code;
 }
 
 const char *mail_send(const struct send *s, span message)

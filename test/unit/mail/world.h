@@ -18,6 +18,7 @@ struct world {
 	struct queue_conf queue;
 	struct arena mem;
 	struct id last; /* of the last mail_send() */
+	unsigned each[8]; /* codes */
 };
 extern struct world w;
 
@@ -40,6 +41,9 @@ struct send {
 	const char *as;	   /* the account that submits; NULL: from outside */
 	const char *envid; /* or NULL */
 	bool smtputf8, ret_full, ret_hdrs;
+	bool each, binary; /* w.each: the recipients' verdicts */
+	struct queue_terms terms;
+	usec held_until;
 };
 /* The verdict of MAIL, RCPT or the message, whichever is the first refusal: "550 5.1.1 no such ..."
  */

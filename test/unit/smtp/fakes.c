@@ -6,7 +6,8 @@ struct fake fake;
 
 static struct conf conf = { .hostname = { "mx.example.test", 15 },
 			    .max_message = 1024 * 1024,
-			    .max_rcpts = 5 };
+			    .max_rcpts = 5,
+			    .submission_hold = 86400 * USEC_SEC };
 static struct core_env env;
 static struct arena job_mem;
 static struct session {
@@ -216,6 +217,12 @@ void mail_receive(struct core_env *e, struct mail_transaction *t, struct mail_ve
 	fake.smtputf8 = t->smtputf8;
 	fake.body_8bit = t->body_8bit;
 	fake.ret_full = t->ret_full;
+	fake.terms = t->terms;
+	fake.held_until = t->held_until;
+	for (struct mail_rcpt *r = t->rcpts; r && t->each; r = r->next)
+		r->verdict = span_eq_str(r->address.local, "info")
+				     ? (struct mail_verdict){ 452, "4.2.2", SPAN("full") }
+				     : (struct mail_verdict){ 250, "2.0.0", SPAN("taken") };
 	fake.tls = t->tls;
 	fake.authenticated = t->authenticated;
 	*ret = fake.verdict.code ? fake.verdict : (struct mail_verdict){ 250, "2.0.0", SPAN_NULL };

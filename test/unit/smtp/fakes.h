@@ -15,6 +15,8 @@ struct fake {
 	struct buf from, to, body;  /* of the last message */
 	bool smtputf8, body_8bit, ret_full, tls, authenticated;
 	unsigned notify;
+	struct queue_terms terms;
+	usec held_until;
 	uint64_t counts[COUNT_MAX];
 	unsigned transactions; /* alive now */
 	enum lane last_lane;

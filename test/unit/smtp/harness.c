@@ -91,7 +91,9 @@ void harness_open(struct harness *h, const struct wire_ops *ops, const struct ha
 				    .tls = tls,
 				    .tls_available = !tls,
 				    .peer_ip = SPAN("192.0.2.1"),
-				    .max_size = 1024 * 1024 };
+				    .max_size = 1024 * 1024,
+				    .max_rcpts = 1000,
+				    .hold_max = 86400 * USEC_SEC };
 	h->wire = calloc(1, ops->size);
 	buf_init(&h->unread, 16 * 1024 * 1024);
 	buf_init(&h->reply, 1024 * 1024);

@@ -12,6 +12,11 @@
 #include "smtp/lex.h"
 #include "smtp/parse.h"
 
+/* Everything is offered here. */
+static const struct smtp_phase phase = {
+	.tls = true, .submission = true, .authenticated = true, .hold = true
+};
+
 static const struct smtp_answer *parse(const char *line, struct arena *mem,
 				       struct smtp_command *ret)
 {
@@ -19,7 +24,7 @@ static const struct smtp_answer *parse(const char *line, struct arena *mem,
 	const struct smtp_rule *r = smtp_rule_find(span_str(line), &args);
 
 	assert_non_null(r);
-	return smtp_args_parse(r, args, mem, ret);
+	return smtp_args_parse(r, args, &phase, mem, ret);
 }
 
 static void test_table(void **state)
@@ -116,6 +121,68 @@ static void test_mail(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		if (!parse(bad[i], &mem, &c))
 			fail_msg("%s", bad[i]);
+}
+
+/* What was asked of the message's way. */
+static void test_terms(void **state)
+{
+	_cleanup_(arena_donep) struct arena mem;
+	struct smtp_command c;
+
+	arena_init(&mem);
+	assert_null(parse("MAIL FROM:<a@b.test> BY=120;rT MT-PRIORITY=-9 REQUIRETLS PRDR HOLDFOR=5 "
+			  "BODY=binarymime",
+			  &mem, &c));
+	assert_true(c.has_by && c.by_return && c.by_trace && c.by_seconds == 120);
+	assert_true(c.priority == -9 && c.require_tls && c.prdr && c.body_binary && !c.body_8bit);
+	assert_true(c.hold_for == 5 * USEC_SEC && !c.hold_until);
+	assert_null(parse("MAIL FROM:<a@b.test> by=-5;N mt-priority=9 "
+			  "HOLDUNTIL=2026-11-22T12:00:00.5+01:30",
+			  &mem, &c));
+	assert_true(c.has_by && !c.by_return && !c.by_trace && c.by_seconds == -5);
+	assert_true(c.priority == 9 && c.hold_until == 1795343400 * USEC_SEC);
+	assert_null(parse("MAIL FROM:<a@b.test> BY=+0;n HOLDUNTIL=1970-01-01t00:00:01z", &mem, &c));
+	assert_true(c.has_by && !c.by_seconds && c.hold_until == USEC_SEC);
+	static const char *const bad[] = { "BY=1",
+					   "BY=1;",
+					   "BY=;R",
+					   "BY=0;R",
+					   "BY=-60;R",
+					   "BY=1;X",
+					   "BY=1;RX",
+					   "BY=1;NTT",
+					   "BY=x;N",
+					   "BY=1234567890;N",
+					   "BY",
+					   "MT-PRIORITY=10",
+					   "MT-PRIORITY=-10",
+					   "MT-PRIORITY=+1",
+					   "MT-PRIORITY=-0",
+					   "MT-PRIORITY=",
+					   "MT-PRIORITY",
+					   "MT-PRIORITY=1 MT-PRIORITY=1",
+					   "REQUIRETLS=1",
+					   "PRDR=1",
+					   "HOLDFOR=0",
+					   "HOLDFOR=-1",
+					   "HOLDFOR=1234567890",
+					   "HOLDFOR",
+					   "HOLDFOR=1 HOLDUNTIL=2026-11-22T12:00:00Z",
+					   "HOLDUNTIL=2026-11-22T12:00:00Z HOLDFOR=1",
+					   "HOLDUNTIL=2026-11-22T12:00:00",
+					   "HOLDUNTIL=2026-11-31T12:00:00Z",
+					   "HOLDUNTIL=2026-11-22",
+					   "HOLDUNTIL=2026-11-22T24:00:00Z",
+					   "HOLDUNTIL=2026-11-22T12:00:00ZZ",
+					   "HOLDUNTIL=2026-11-22T12:00:00+1:00",
+					   "HOLDUNTIL" };
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		_cleanup_(buf_donep) struct buf line = BUF_INIT(1000);
+
+		buf_printf(&line, "MAIL FROM:<a@b.test> %s", bad[i]);
+		if (!parse(buf_cstr(&line), &mem, &c))
+			fail_msg("%s", bad[i]);
+	}
 }
 
 static void test_rcpt(void **state)
@@ -237,10 +304,11 @@ static void test_body_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),	      cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_mail),	      cmocka_unit_test(test_rcpt),
-		cmocka_unit_test(test_utf8),	      cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_bdat_and_auth), cmocka_unit_test(test_body_room),
+		cmocka_unit_test(test_table),	  cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_mail),	  cmocka_unit_test(test_rcpt),
+		cmocka_unit_test(test_terms),	  cmocka_unit_test(test_utf8),
+		cmocka_unit_test(test_lines),	  cmocka_unit_test(test_bdat_and_auth),
+		cmocka_unit_test(test_body_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,6 +233,74 @@ static void test_too_big(void **state)
 	end();
 }
 
+/* ------------------------------------------------------------------ extensions */
+
+/* NUL and bare line ends are for those who said so, and only over BDAT. */
+static void test_binary(void **state)
+{
+	begin(false, false);
+	say(HELLO "MAIL FROM:<s@a.test> BODY=BINARYMIME\r\nRCPT TO:<user@ours.test>\r\nDATA\r\n");
+	harness_send(&h, SPAN("BDAT 4 LAST\r\na\0\r\n"));
+	say(FROM "RCPT TO:<user@ours.test>\r\n");
+	harness_send(&h, SPAN("BDAT 4 LAST\r\na\0\r\n"));
+	WANTS("250 2.1.5", "503 5.5.1 Binary", "250 2.0.0 Accepted", "550 5.6.0");
+	assert_int_equal(fake.received, 1);
+	assert_memory_equal(fake.body.p, "a\0\r\n", 4);
+	end();
+}
+
+static void test_terms(void **state)
+{
+	usec now = clock_wall();
+
+	begin(true, true);
+	say(HELLO LOGIN "MAIL FROM:<me@ours.test> BY=100;N MT-PRIORITY=5 REQUIRETLS HOLDFOR=60\r\n"
+			"RCPT TO:<user@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("235", "250 2.1.0", "250 2.1.5", "354", "250");
+	assert_true(fake.terms.deliver_by >= now + 100 * USEC_SEC);
+	assert_true(fake.held_until >= now + 60 * USEC_SEC &&
+		    fake.held_until <= fake.terms.deliver_by);
+	assert_true(!fake.terms.by_return && fake.terms.require_tls && fake.terms.priority == 5);
+	say("MAIL FROM:<me@ours.test> HOLDFOR=9999999\r\nRCPT TO:<user@ours.test>\r\n");
+	WANTS("354", "501 5.5.4 Held for longer");
+	say("RSET\r\nMAIL FROM:<me@ours.test> BY=60;R HOLDFOR=61\r\nRCPT TO:<user@ours.test>\r\n");
+	WANTS("Held for longer", "501 5.5.4 To be delivered before");
+	say("RSET\r\nMAIL FROM:<me@ours.test> HOLDUNTIL=1999-01-01T00:00:00Z\r\n"
+	    "RCPT TO:<user@ours.test>\r\nDATA\r\n.\r\n");
+	assert_int_equal(fake.held_until, 0);
+	assert_int_equal(fake.received, 2);
+	end();
+}
+
+/* Strangers may not raise the priority, only lower it. */
+static void test_priority(void **state)
+{
+	begin(false, false);
+	say(HELLO
+	    "MAIL FROM:<s@a.test> MT-PRIORITY=9\r\nRCPT TO:<user@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("250 2.3.6 0 ");
+	assert_int_equal(fake.terms.priority, 0);
+	say("MAIL FROM:<s@a.test> MT-PRIORITY=-2\r\nRCPT TO:<user@ours.test>\r\nDATA\r\n.\r\n");
+	assert_int_equal(fake.terms.priority, -2);
+	end();
+}
+
+static void test_prdr(void **state)
+{
+	begin(false, false);
+	say(HELLO "MAIL FROM:<s@a.test> PRDR\r\nRCPT TO:<user@ours.test>\r\n"
+		  "RCPT TO:<nobody@ours.test>\r\nRCPT TO:<info@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("354", "353 One answer", "250 2.0.0 taken", "452 4.2.2 full", "250 2.0.0 Accepted");
+	say("MAIL FROM:<s@a.test> PRDR\r\nRCPT TO:<user@ours.test>\r\nDATA\r\n.\r\nNOOP\r\n");
+	WANTS("353", "Accepted", "354", "250 2.0.0 Accepted", "250 2.0.0 Ok");
+	fake.verdict = (struct mail_verdict){ 554, "5.7.1", SPAN("no") };
+	say("MAIL FROM:<s@a.test> PRDR\r\nRCPT TO:<user@ours.test>\r\n"
+	    "RCPT TO:<info@ours.test>\r\nDATA\r\n.\r\nNOOP\r\n");
+	WANTS("Ok", "354", "554 5.7.1 no", "250 2.0.0 Ok");
+	assert_null(strstr(strstr(buf_cstr(&h.transcript), "2.0.0 Ok"), "353"));
+	end();
+}
+
 /* ------------------------------------------------------------------ submission */
 
 static void test_submission(void **state)
@@ -395,6 +463,10 @@ int main(void)
 		cmocka_unit_test(test_defects),
 		cmocka_unit_test(test_failures_of_the_body),
 		cmocka_unit_test(test_too_big),
+		cmocka_unit_test(test_binary),
+		cmocka_unit_test(test_terms),
+		cmocka_unit_test(test_priority),
+		cmocka_unit_test(test_prdr),
 		cmocka_unit_test(test_submission),
 		cmocka_unit_test(test_sender_not_owned),
 		cmocka_unit_test(test_auth_exchange),

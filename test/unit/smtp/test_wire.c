@@ -72,9 +72,10 @@ static void test_greeting_and_ehlo(void **state)
 
 	assert_has(&t, "S: 220 mx.example.test ESMTP Postrider\\r\n");
 	assert_has(&t, "S: 250-mx.example.test\\r\nS: 250-PIPELINING\\r\nS: 250-SIZE "
-		       "1048576\\r\nS: 250-8BITMIME\\r\n"
+		       "1048576\\r\nS: 250-8BITMIME\\r\nS: 250-BINARYMIME\\r\n"
 		       "S: 250-SMTPUTF8\\r\nS: 250-ENHANCEDSTATUSCODES\\r\nS: 250-CHUNKING\\r\nS: "
-		       "250-DSN\\r\nS: 250 STARTTLS\\r\n");
+		       "250-DSN\\r\nS: 250-DELIVERBY 60\\r\nS: 250-MT-PRIORITY\\r\nS: 250-LIMITS "
+		       "RCPTMAX=1000\\r\nS: 250-PRDR\\r\nS: 250 STARTTLS\\r\n");
 	assert_has(&t, "S: 250 mx.example.test\\r\n");
 	assert_lacks(&t, "AUTH");
 }
@@ -83,12 +84,15 @@ static void test_offers(void **state)
 {
 	struct buf t = talk(MX, true, HELLO);
 	assert_lacks(&t, "STARTTLS");
+	assert_has(&t, "S: 250 REQUIRETLS\\r\n");
+	assert_lacks(&t, "FUTURERELEASE");
 	buf_done(&t);
 	t = talk(SUB, false, HELLO);
 	assert_has(&t, "STARTTLS");
 	assert_lacks(&t, "AUTH");
 	buf_done(&t);
 	t = talk(SUB, true, HELLO);
+	assert_has(&t, "S: 250-FUTURERELEASE 86400 1970-01-02T00:00:00Z\\r\n");
 	assert_has(&t, "S: 250 AUTH PLAIN LOGIN SCRAM-SHA-256\\r\n");
 	buf_done(&t);
 }
@@ -124,7 +128,18 @@ static const struct {
 	{ "MAIL FROM:<a@b.test> SIZE=", "S: 501 5.5.4" },
 	{ "MAIL FROM:<a@b.test> SIZE", "S: 501 5.5.4" },
 	{ "MAIL FROM:<a@b.test> SIZE=1 SIZE=1", "S: 501 5.5.4" },
-	{ "MAIL FROM:<a@b.test> BODY=BINARYMIME", "S: 501 5.5.4" },
+	{ "MAIL FROM:<a@b.test> BODY=BINARYMIME", "S: 250 2.1.0" },
+	{ "MAIL FROM:<a@b.test> BODY=BINARYMIME\r\nDATA",
+	  "S: 250 2.1.0 Sender ok\\r\nS: 503 5.5.1" },
+	{ "MAIL FROM:<a@b.test> BODY=BINARY", "S: 501 5.5.4" },
+	{ "MAIL FROM:<a@b.test> REQUIRETLS", "S: 555 5.5.4" }, /* not in clear */
+	{ "MAIL FROM:<a@b.test> HOLDFOR=60", "S: 555 5.5.4" }, /* not for strangers */
+	{ "MAIL FROM:<a@b.test> MT-PRIORITY=-3", "S: 250 2.1.0" },
+	{ "MAIL FROM:<a@b.test> MT-PRIORITY=3", "S: 250 2.3.6 0 is the priority" },
+	{ "MAIL FROM:<a@b.test> BY=60;R", "S: 250 2.1.0" },
+	{ "MAIL FROM:<a@b.test> BY=59;R", "S: 555 5.5.4" },
+	{ "MAIL FROM:<a@b.test> PRDR", "S: 250 2.1.0" },
+	{ "MAIL FROM:<a@b.test> PRDR PRDR", "S: 501 5.5.4" },
 	{ "MAIL FROM:<a@b.test> SMTPUTF8", "S: 250 2.1.0" },
 	{ "MAIL FROM:<a@b.test> SMTPUTF8=1", "S: 501 5.5.4" },
 	{ "MAIL FROM:<a@b.test> FUTURE=1", "S: 555 5.5.4" },
