@@ -96,6 +96,8 @@ int relay_open_put(struct buf *b, const struct relay_open *o)
 	buf_put_blob(b, o->host);
 	buf_put_char(b, (char)o->tls);
 	buf_put_char(b, (char)(o->implicit_tls | o->lmtp << 1));
+	buf_put_blob(b, o->user);
+	buf_put_blob(b, o->password);
 	return put_done(b);
 }
 
@@ -111,6 +113,8 @@ int relay_open_get(span payload, struct relay_open *ret)
 	o.host = cursor_blob(&c);
 	tls = cursor_u8(&c);
 	flags = cursor_u8(&c);
+	o.user = cursor_blob(&c);
+	o.password = cursor_blob(&c);
 	if (!cursor_at_end(&c) || tls > RELAY_TLS_VERIFY || o.to.sa.sa_family == AF_UNSPEC)
 		return ERR_PROTO;
 	o.tls = tls;
@@ -127,9 +131,14 @@ int relay_opened_put(struct buf *b, const struct relay_opened *o)
 	buf_put_blob(b, o->why);
 	buf_put_le32(b, o->extensions);
 	buf_put_le64(b, o->max_size);
+	buf_put_le32(b, o->by_min);
+	buf_put_le32(b, o->mail_max);
+	buf_put_le32(b, o->rcpt_max);
+	buf_put_le32(b, o->domain_max);
 	buf_put_char(b, (char)(o->tls | o->tls_verified << 1));
 	buf_put_blob(b, o->tls_text);
 	buf_put_blob(b, o->banner_host);
+	buf_put_blob(b, o->auth);
 	return put_done(b);
 }
 
@@ -144,10 +153,15 @@ int relay_opened_get(span payload, struct arena *mem, struct relay_opened *ret)
 	o.why = cursor_blob(&c);
 	o.extensions = cursor_le32(&c);
 	o.max_size = cursor_le64(&c);
+	o.by_min = cursor_le32(&c);
+	o.mail_max = cursor_le32(&c);
+	o.rcpt_max = cursor_le32(&c);
+	o.domain_max = cursor_le32(&c);
 	flags = cursor_u8(&c);
 	o.tls_text = cursor_blob(&c);
 	o.banner_host = cursor_blob(&c);
-	if (!cursor_at_end(&c) || fail > RELAY_FAIL_CLOSED)
+	o.auth = cursor_blob(&c);
+	if (!cursor_at_end(&c) || fail > RELAY_FAIL_AUTH)
 		return ERR_PROTO;
 	o.fail = fail;
 	o.tls = flags & 1;
@@ -163,8 +177,11 @@ int relay_send_put(struct buf *b, const struct relay_send *s)
 	buf_put_blob(b, s->sender);
 	buf_put_blob(b, s->envid);
 	buf_put_le64(b, s->size);
-	buf_put_char(b,
-		     (char)(s->smtputf8 | s->body_8bit << 1 | s->ret_full << 2 | s->ret_hdrs << 3));
+	buf_put_le16(b, (uint16_t)(s->smtputf8 | s->body_8bit << 1 | s->ret_full << 2 |
+				   s->ret_hdrs << 3 | s->chunking << 4 | s->require_tls << 5 |
+				   s->by << 6 | s->by_return << 7 | s->by_trace << 8));
+	buf_put_char(b, (char)s->priority);
+	buf_put_le32(b, (uint32_t)s->by_seconds);
 	buf_put_le16(b, (uint16_t)s->n_rcpts);
 	for (size_t i = 0; i < s->n_rcpts; i++) {
 		buf_put_blob(b, s->rcpts[i].address);
@@ -180,16 +197,23 @@ int relay_send_get(span payload, struct arena *mem, struct relay_send *ret)
 {
 	struct cursor c = cursor_of(payload);
 	struct relay_send s = { 0 };
-	uint8_t flags;
+	unsigned flags;
 
 	s.sender = cursor_blob(&c);
 	s.envid = cursor_blob(&c);
 	s.size = cursor_le64(&c);
-	flags = cursor_u8(&c);
+	flags = cursor_le16(&c);
 	s.smtputf8 = flags & 1;
 	s.body_8bit = flags & 2;
 	s.ret_full = flags & 4;
 	s.ret_hdrs = flags & 8;
+	s.chunking = flags & 16;
+	s.require_tls = flags & 32;
+	s.by = flags & 64;
+	s.by_return = flags & 128;
+	s.by_trace = flags & 256;
+	s.priority = (int8_t)cursor_u8(&c);
+	s.by_seconds = (int32_t)cursor_le32(&c);
 	s.n_rcpts = get_count(&c, RCPT_MIN);
 	s.rcpts = arena_array(mem, struct relay_rcpt, s.n_rcpts);
 	for (size_t i = 0; i < s.n_rcpts; i++) {
@@ -243,7 +267,7 @@ int relay_sent_get(span payload, struct arena *mem, struct relay_sent *ret)
 		s.rcpt_final = arena_array(mem, struct smtp_reply, s.n_rcpts);
 	for (size_t i = 0; finals && i < s.n_rcpts; i++)
 		get_reply(&c, &s.rcpt_final[i]);
-	if (!cursor_at_end(&c) || fail > RELAY_FAIL_CLOSED)
+	if (!cursor_at_end(&c) || fail > RELAY_FAIL_AUTH)
 		return ERR_PROTO;
 	s.fail = fail;
 	*ret = s;

@@ -38,6 +38,7 @@ struct relay_open {
 	span helo, host;		/* our name; the MX host's name (SNI, verification) */
 	enum relay_tls tls;
 	bool implicit_tls, lmtp;
+	span user, password; /* AUTH (RFC 4954) before anything is sent; empty: without */
 };
 enum relay_fail {
 	RELAY_FAIL_NONE,
@@ -48,7 +49,8 @@ enum relay_fail {
 	RELAY_FAIL_NO_TLS,
 	RELAY_FAIL_TIMEOUT,
 	RELAY_FAIL_PROTOCOL,
-	RELAY_FAIL_CLOSED
+	RELAY_FAIL_CLOSED,
+	RELAY_FAIL_AUTH
 };
 enum {
 	RELAY_EXT_PIPELINING = 1,
@@ -58,7 +60,10 @@ enum {
 	RELAY_EXT_CHUNKING = 16,
 	RELAY_EXT_DSN = 32,
 	RELAY_EXT_STARTTLS = 64,
-	RELAY_EXT_ENHANCED = 128
+	RELAY_EXT_ENHANCED = 128,
+	RELAY_EXT_MT_PRIORITY = 256,
+	RELAY_EXT_DELIVERBY = 512,
+	RELAY_EXT_REQUIRETLS = 1024
 };
 struct relay_opened {
 	enum relay_fail fail;
@@ -66,9 +71,13 @@ struct relay_opened {
 	span why;		 /* ours, for people */
 	unsigned extensions;
 	uint64_t max_size; /* SIZE value, 0 = none told */
+	uint32_t by_min;   /* DELIVERBY: the shortest time it takes, in seconds */
+	/* LIMITS (RFC 9422): transactions, recipients and domains of one; 0 = none told */
+	uint32_t mail_max, rcpt_max, domain_max;
 	bool tls, tls_verified;
 	span tls_text; /* "TLSv1.3 TLS_AES_256_GCM_SHA384" */
 	span banner_host;
+	span auth; /* the mechanism that was used, or empty */
 };
 enum {
 	RELAY_NOTIFY_NEVER = 1,
@@ -81,6 +90,11 @@ struct relay_send {
 	uint64_t size;
 	bool smtputf8, body_8bit;
 	bool ret_full, ret_hdrs; /* both false: not told */
+	bool chunking;		 /* BDAT instead of DATA where it is offered (RFC 3030) */
+	bool require_tls;	 /* RFC 8689; only over such a connection */
+	int8_t priority;	 /* RFC 6710; 0 is not said */
+	bool by, by_return, by_trace; /* RFC 2852; BY: a limit is set, RETURN: mode R, else N */
+	int32_t by_seconds;	      /* from now; below 0: it is over */
 	struct relay_rcpt {
 		span address, original;
 		unsigned notify;
@@ -96,8 +110,8 @@ struct relay_sent {
 	struct smtp_reply mail; /* code 0: no reply was read */
 	struct smtp_reply *rcpts;
 	size_t n_rcpts;
-	struct smtp_reply data;	 /* the 354 or its refusal */
-	struct smtp_reply final; /* after the end of data (LMTP: per recipient, see rcpt_final) */
+	struct smtp_reply data;	 /* the 354 or its refusal; BDAT needs no leave, and stands as 354 */
+	struct smtp_reply final; /* after the end of data, or of the chunk that was refused (LMTP: per recipient, see rcpt_final) */
 	struct smtp_reply *rcpt_final;
 };
 #define RELAY_RCPTS_MAX	     50	 /* of one transaction */
