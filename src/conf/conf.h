@@ -89,6 +89,7 @@ struct conf {
 	span relay_source; /* source address of outgoing connections, or empty */
 	bool relay_ipv6;
 	uint32_t relay_per_destination;
+	bool relay_chunking;
 	struct conf_relay_host *relay_hosts; /* of "via:NAME" */
 	size_t n_relay_hosts;
 	struct conf_route *routes; /* the first that fits decides */

@@ -170,6 +170,10 @@ const struct conf_option conf_options[] = {
 	{ "relay.per_destination", CONF_COUNT, "20", 1, 1000, NULL, CONF_RELOAD,
 	  "Connections to one destination at the same time.", AT(relay_per_destination) },
 
+	{ "relay.chunking", CONF_BOOL, "no", 0, 0, NULL, CONF_RELOAD,
+	  "Whether messages go out with BDAT instead of DATA to servers that offer CHUNKING. It spares a "
+	  "round trip with those that do not offer PIPELINING.",
+	  AT(relay_chunking) },
 	{ "relay.hosts", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Named hosts for the route via:NAME: a list of {name: NAME, host: HOST, port: 25, tls: "
 	  "verify, lmtp: no, user: USER, password_file: FILE}; name and host must be given. tls is "

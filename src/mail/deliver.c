@@ -141,13 +141,20 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	notify = n > 1 ? mail_notify_expanded(rcpt->notify) : rcpt->notify;
 	to = arena_array(d->mem, struct queue_rcpt_in, n);
 	for (size_t i = 0; i < n; i++)
-		if (routes[i].kind != MAIL_ROUTE_REFUSED)
+		if (routes[i].kind != MAIL_ROUTE_REFUSED &&
+		    (mail_route_is_local(routes[i].route) ||
+		     !span_eq(routes[i].route, d->lease->route)))
 			to[k++] = (struct queue_rcpt_in){ .address = address_text(
 								  &routes[i].address, d->mem),
 							  .route = routes[i].route,
 							  .original = rcpt->original,
 							  .notify = notify };
 	e = k ? accept_again(d, rcpt, to, k) : 0;
+	if (!k && routes[0].kind != MAIL_ROUTE_REFUSED) {
+		result_set(r, OUTCOME_FAILED, "5.4.6",
+			   SPAN("554 5.4.6 the address leads back to where it came from"));
+		return;
+	}
 	if (!k || e < 0) {
 		result_of_verdict(d, r, k ? verdict_of_error(e) : routes[0].refusal);
 		return;
@@ -186,6 +193,10 @@ static void deliver_one(struct delivery *d, const struct queue_rcpt *rcpt, struc
 	    directory_lookup(d->env->directory, &to, d->mem, &match) < 0) {
 		result_set(r, OUTCOME_DEFERRED, "4.3.0",
 			   SPAN("451 4.3.0 the directory cannot be read now"));
+		return;
+	}
+	if (!mail_route_is_local(d->lease->route)) { /* mail_bring_home() */
+		pass_on(d, rcpt, &to, r);
 		return;
 	}
 	if (match.kind == DIRECTORY_SUSPENDED) {
@@ -260,6 +271,28 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 	 * doubling. */
 	if (mail_settle(env, l, results, l->n_rcpts, &events) < 0)
 		queue_release(env->queue, l);
+}
+
+bool mail_bring_home(struct core_env *env, const struct queue_lease *l)
+{
+	_cleanup_(arena_donep) struct arena mem;
+	bool ours = span_starts(l->route, SPAN("smtp:"));
+
+	arena_init(&mem);
+	for (size_t i = 0; ours && i < l->n_rcpts; i++) {
+		struct directory_match m = { 0 };
+		struct address to;
+
+		ours = address_parse(l->rcpts[i].address, ADDRESS_ALLOW_UTF8, &mem, &to) ==
+			       ADDRESS_OK &&
+		       /* else somebody chose the way, and knows why */
+		       span_ieq(to.domain, span_from(l->route, 5)) &&
+		       directory_lookup(env->directory, &to, &mem, &m) == 0 &&
+		       m.kind != DIRECTORY_NOT_LOCAL;
+	}
+	if (ours)
+		mail_deliver_local(env, l);
+	return ours;
 }
 
 /* False: the account is there but could not be told now. */

@@ -127,6 +127,9 @@ void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_
 /* --- from the queue --- */
 /* Is ROUTE of a lease mail_deliver_local()'s? */
 bool mail_route_is_local(span route);
+/* Is L, which was to go to its recipients' domain, for us now?  The domain may have become ours while
+ * it waited: then it goes where mail_route() leads today, and L is settled.  Blocking job. */
+bool mail_bring_home(struct core_env *env, const struct queue_lease *l);
 /* Local recipients of a lease: stores each with its delivery key, settles, bounces; an expanded
  * alias has nothing to store, only its report to make.  Blocking job (LANE_DELIVERY). */
 void mail_deliver_local(struct core_env *env, const struct queue_lease *l);

@@ -90,6 +90,29 @@ struct conn *relay_conn_new(struct relay *r, struct destination *dest, struct de
 	return c;
 }
 
+unsigned conn_serves(const struct conn *c)
+{
+	return c->peer.mail_max ? MIN(c->peer.mail_max, RELAY_SERVED_MAX) : RELAY_SERVED_MAX;
+}
+
+void conn_opened(struct conn *c, const struct relay_opened *o)
+{
+	free((char *)c->tls.p);
+	c->open = true;
+	c->tls = o->tls ? span_of(span_dup(o->tls_text), o->tls_text.n) : SPAN_NULL;
+	c->peer = *o;
+	c->peer.reply.text = c->peer.why = c->peer.tls_text = SPAN_NULL;
+	c->peer.banner_host = c->peer.auth = SPAN_NULL;
+}
+
+void conn_hang_up(struct conn *c)
+{
+	if (c->open)
+		conn_send(c, RELAY_CLOSE, SPAN_NULL, -1);
+	c->open = false;
+	c->served = 0;
+}
+
 int conn_send(struct conn *c, uint16_t type, span payload, int fd)
 {
 	return c->relay->out ? channel_send(c->relay->out, type, c->id, payload, fd) : ERR_CLOSED;
@@ -103,8 +126,7 @@ void conn_drop(struct conn *c)
 
 	if (c->state == CONN_IDLE)
 		unlink_idle(c);
-	if (c->open)
-		conn_send(c, RELAY_CLOSE, SPAN_NULL, -1);
+	conn_hang_up(c);
 	loop_timer_stop(&c->idle_timer);
 	idmap_del(r->conns, c->id);
 	free((char *)c->remote.p);
@@ -126,7 +148,7 @@ void conn_free_next(struct conn *c)
 	struct delivery *next;
 
 	c->delivery = NULL;
-	if (!c->open || c->served >= RELAY_SERVED_MAX || c->relay->stopping) {
+	if (!c->open || c->served >= conn_serves(c) || c->relay->stopping) {
 		c->state = CONN_RESOLVING; /* in no list */
 		conn_drop(c);
 		return;

@@ -3,13 +3,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/log.h"
-#include "sys/file.h"
-
-static void settle(struct delivery *d);
+#include "tls/hash.h"
 
 /* --- results --- */
 
@@ -25,27 +21,26 @@ static void set_all(struct delivery *d, size_t from, enum rcpt_outcome outcome, 
 	}
 }
 
-/* The whole delivery ends for REASON. */
-static void end_with(struct delivery *d, const struct relay_reason *reason)
+void delivery_end_with(struct delivery *d, const struct relay_reason *reason)
 {
 	set_all(d, d->rcpt_from, reason->status[0] == '5' ? OUTCOME_FAILED : OUTCOME_DEFERRED,
 		reason->status, reason->text);
-	settle(d);
+	delivery_settle(d);
 }
 
-static void give_back(struct delivery *d, usec not_before)
+void delivery_give_back(struct delivery *d, usec not_before)
 {
 	set_all(d, d->rcpt_from, OUTCOME_RELEASED, "", SPAN_NULL);
 	for (size_t i = d->rcpt_from; i < d->lease.n_rcpts; i++)
 		d->results[i].not_before = not_before;
-	settle(d);
+	delivery_settle(d);
 }
 
 /* There is no way out now. */
 static void push_back(struct delivery *d)
 {
 	queue_resume_route(d->relay->env->queue, d->lease.route);
-	give_back(d, clock_wall() + 2 * USEC_SEC);
+	delivery_give_back(d, clock_wall() + 2 * USEC_SEC);
 }
 
 /* Its destination has enough to do.  Those who are at work there lease by route what is next when
@@ -68,7 +63,7 @@ static void settled(void *arg)
 	d->conn = NULL;
 	if (next)
 		next->relay->under_way++;
-	if (c && next && c->open && c->served < RELAY_SERVED_MAX) {
+	if (c && next && c->open && c->served < conn_serves(c)) {
 		c->delivery = next;
 		next->conn = c;
 		delivery_begin_send(next);
@@ -84,7 +79,7 @@ static void settled(void *arg)
 static bool lease_next(struct relay *r, span route, struct delivery *next)
 {
 	while (queue_lease_route(r->env->queue, route, &next->mem, &next->lease) == 1)
-		if (!mail_return_overdue(r->env, &next->lease))
+		if (!relay_ended_early(r, &next->lease))
 			return true;
 	return false;
 }
@@ -111,7 +106,7 @@ static void settle_job(struct job *j)
 	loop_post(r->loop, settled, d);
 }
 
-static void settle(struct delivery *d)
+void delivery_settle(struct delivery *d)
 {
 	struct conn *c = d->conn;
 
@@ -124,10 +119,11 @@ static void settle(struct delivery *d)
 
 /* --- start --- */
 
-static void make_results(struct delivery *d)
+void delivery_make_results(struct delivery *d)
 {
 	if (d->results)
 		return;
+	relay_sort_rcpts(&d->lease, &d->mem);
 	d->results = arena_array(&d->mem, struct queue_result, d->lease.n_rcpts);
 	for (size_t i = 0; i < d->lease.n_rcpts; i++)
 		d->results[i].row = d->lease.rcpts[i].row;
@@ -141,9 +137,9 @@ void delivery_start_remote(struct delivery *d)
 	struct destination *dest;
 	struct conn *idle;
 
-	make_results(d);
+	delivery_make_results(d);
 	if (!relay_way_find(conf, d->lease.route, &d->mem, &d->way, &reason)) {
-		end_with(d, &reason);
+		delivery_end_with(d, &reason);
 		return;
 	}
 	if (!r->out || r->stopping) {
@@ -172,15 +168,13 @@ void delivery_start_remote(struct delivery *d)
 
 /* --- names to addresses --- */
 
-static void try_next(struct delivery *d);
-
 static void ask(struct delivery *d, const struct dns_question *q, size_t n)
 {
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(CHANNEL_MAX);
 
 	if (dns_ask_put(&b, q, n) < 0 || conn_send(d->conn, DNS_ASK, buf_span(&b), -1) < 0)
-		end_with(d, &(struct relay_reason){ "4.4.3",
-						    SPAN("the name could not be asked for") });
+		delivery_end_with(d, &(struct relay_reason){
+					     "4.4.3", SPAN("the name could not be asked for") });
 }
 
 /* Asks for the addresses of all hosts at once; without hosts, of the domain itself. */
@@ -211,7 +205,7 @@ void delivery_resolve(struct delivery *d)
 	if (d->way.has_address) {
 		d->targets = relay_target_of(&d->way, &d->mem);
 		d->n_targets = 1;
-		try_next(d);
+		delivery_try_next(d);
 	} else if (d->way.hop.kind != NEXTHOP_DOMAIN) {
 		ask_addresses(d);
 	} else {
@@ -232,6 +226,39 @@ static void note_dns(struct delivery *d, const char *name, const struct dns_answ
 	event_str(e, "secure", a->secure ? "yes" : "no", &d->mem);
 }
 
+/* --- mail for ourselves --- */
+
+static void looped_end(void *arg)
+{
+	struct delivery *d = arg;
+	struct conn *c = d->conn;
+
+	if (!d->brought_home) {
+		delivery_end_with(d, &d->last);
+		return;
+	}
+	d->conn = NULL;
+	queue_resume_route(d->relay->env->queue, d->lease.route);
+	conn_free_next(c);
+	delivery_over(d);
+}
+
+static void looped_job(struct job *j)
+{
+	struct delivery *d = CONTAINER_OF(j, struct delivery, job);
+
+	d->brought_home = mail_bring_home(d->relay->env, &d->lease);
+	loop_post(d->relay->loop, looped_end, d);
+}
+
+/* The domain's MX is this host.  Perhaps the domain became ours while the message waited. */
+static void looped(struct delivery *d, const struct relay_reason *reason)
+{
+	d->last = *reason;
+	d->conn->state = CONN_SETTLING;
+	relay_post_job(d, looped_job);
+}
+
 static void mx_answer(struct delivery *d, const struct dns_answer *a)
 {
 	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
@@ -241,8 +268,16 @@ static void mx_answer(struct delivery *d, const struct dns_answer *a)
 	note_dns(d, "dns.mx", a, a->n);
 	got = relay_hosts_choose(a, conf->hostname, random_u64(), &d->mem, &d->hosts, &d->n_hosts,
 				 &reason);
-	if (got < 0)
-		end_with(d, &reason);
+	if (got >= 0 && relay_must_protect(&d->lease) && !a->secure) {
+		reason = (struct relay_reason){ "5.7.30",
+						SPAN("the message requires TLS, and nothing proves "
+						     "the MX of its domain (DNSSEC)") };
+		got = ERR_PERM;
+	}
+	if (got == ERR_INVAL)
+		looped(d, &reason);
+	else if (got < 0)
+		delivery_end_with(d, &reason);
 	else
 		ask_addresses(d);
 }
@@ -256,8 +291,9 @@ void delivery_answers(struct delivery *d, span payload)
 	int err;
 
 	if (dns_answers_get(copy, &d->mem, &a, &n) < 0 || n == 0) {
-		end_with(d, &(struct relay_reason){
-				    "4.4.3", SPAN("the answer about the name could not be read") });
+		delivery_end_with(
+			d, &(struct relay_reason){
+				   "4.4.3", SPAN("the answer about the name could not be read") });
 		return;
 	}
 	if (d->asked_mx) {
@@ -268,25 +304,46 @@ void delivery_answers(struct delivery *d, span payload)
 				   &d->n_targets, &reason);
 	note_dns(d, "dns.address", &a[0], err < 0 ? 0 : d->n_targets);
 	if (err < 0) {
-		end_with(d, &reason);
+		delivery_end_with(d, &reason);
 		return;
 	}
-	try_next(d);
+	delivery_try_next(d);
 }
 
 /* --- connecting --- */
 
-static void try_next(struct delivery *d)
+/* What this delivery asks of TLS: the route's policy, or a certificate for the host where the sender
+ * requires it (RFC 8689 4.2.1). */
+static enum relay_tls delivery_tls(const struct delivery *d)
+{
+	return relay_must_protect(&d->lease) ? RELAY_TLS_VERIFY : d->way.tls;
+}
+
+/* A named host's user and password, as the configuration has them now. */
+static void put_login(const struct delivery *d, const struct conf *conf, struct relay_open *o)
+{
+	const struct conf_relay_host *h = d->way.hop.kind == NEXTHOP_VIA
+						  ? conf_relay_host(conf, d->way.hop.name)
+						  : NULL;
+
+	if (!h)
+		return;
+	o->user = h->user;
+	o->password = h->password;
+}
+
+void delivery_try_next(struct delivery *d)
 {
 	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(CHANNEL_MAX);
 	struct relay_open o = { .helo = conf->hostname,
-				.tls = d->in_clear ? RELAY_TLS_NONE : d->way.tls,
+				.tls = d->in_clear ? RELAY_TLS_NONE : delivery_tls(d),
 				.implicit_tls = d->way.implicit_tls,
 				.lmtp = d->way.lmtp };
+	int e;
 
 	if (d->at >= MIN(d->n_targets, RELAY_TRIES_MAX)) {
-		end_with(d, &d->last);
+		delivery_end_with(d, &d->last);
 		return;
 	}
 	o.to = d->targets[d->at].to;
@@ -294,10 +351,15 @@ static void try_next(struct delivery *d)
 	if (conf->relay_source.n > 0 && sock_parse_ip(conf->relay_source, 0, &o.source) == 0 &&
 	    o.source.sa.sa_family != o.to.sa.sa_family)
 		o.source = (struct sockaddr_any){ 0 };
+	put_login(d, conf, &o);
 	d->conn->state = CONN_OPENING;
-	if (relay_open_put(&b, &o) < 0 || conn_send(d->conn, RELAY_OPEN, buf_span(&b), -1) < 0)
-		end_with(d, &(struct relay_reason){ "4.4.1",
-						    SPAN("no connection could be asked for") });
+	e = relay_open_put(&b, &o);
+	if (e == 0)
+		e = conn_send(d->conn, RELAY_OPEN, buf_span(&b), -1);
+	secret_wipe(b.p, b.n);
+	if (e < 0)
+		delivery_end_with(d, &(struct relay_reason){
+					     "4.4.1", SPAN("no connection could be asked for") });
 }
 
 static void set_remote(struct conn *c, const struct relay_target *t)
@@ -313,8 +375,8 @@ static void set_remote(struct conn *c, const struct relay_target *t)
 
 static void note_connect(struct delivery *d, const struct relay_opened *o)
 {
-	static const char *const outcome[] = { "ok",	 "connect", "greeting", "ehlo",	 "tls",
-					       "no_tls", "timeout", "protocol", "closed" };
+	static const char *const outcome[] = { "ok",	 "connect", "greeting", "ehlo",	  "tls",
+					       "no_tls", "timeout", "protocol", "closed", "auth" };
 	struct event *e = event_note(&d->events, "relay.connect");
 
 	event_span(e, "remote", d->conn->remote, &d->mem);
@@ -323,6 +385,8 @@ static void note_connect(struct delivery *d, const struct relay_opened *o)
 		event_span(e, "reply", relay_reply_text(&o->reply, &d->mem), &d->mem);
 	if (o->why.n > 0)
 		event_span(e, "why", o->why, &d->mem);
+	if (o->auth.n > 0)
+		event_span(e, "auth", o->auth, &d->mem);
 	if (!o->tls)
 		return;
 	e = event_note(&d->events, "relay.tls");
@@ -330,12 +394,15 @@ static void note_connect(struct delivery *d, const struct relay_opened *o)
 	event_str(e, "verified", o->tls_verified ? "yes" : "no", &d->mem);
 }
 
-/* Keeps why this target did not do, in words for the sender. */
-static void note_last(struct delivery *d, const char *status, span why,
-		      const struct smtp_reply *reply)
+void delivery_note_last(struct delivery *d, const char *status, span why,
+			const struct smtp_reply *reply)
 {
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(2048);
 
+	/* What may go away by itself says more about the next attempt than what does not. */
+	if (d->tried && d->last.status[0] == '4' && status[0] == '5')
+		return;
+	d->tried = true;
 	buf_put_span(&b, d->conn->remote);
 	buf_put_str(&b, ": ");
 	buf_put_escaped(&b, why, 300);
@@ -346,6 +413,14 @@ static void note_last(struct delivery *d, const char *status, span why,
 	d->last = (struct relay_reason){ status, arena_span(&d->mem, buf_span(&b)) };
 }
 
+/* Who requires TLS does not wait for it (RFC 8689 4.2.1). */
+static const char *open_status(const struct delivery *d, enum relay_fail fail)
+{
+	bool tls = fail == RELAY_FAIL_TLS || fail == RELAY_FAIL_NO_TLS;
+
+	return tls && relay_must_protect(&d->lease) ? "5.7.10" : relay_fail_status(fail);
+}
+
 void delivery_opened(struct delivery *d, const struct relay_opened *o)
 {
 	struct conn *c = d->conn;
@@ -353,213 +428,19 @@ void delivery_opened(struct delivery *d, const struct relay_opened *o)
 	set_remote(c, &d->targets[d->at]);
 	note_connect(d, o);
 	if (o->fail == RELAY_FAIL_NONE) {
-		c->open = true;
-		c->extensions = o->extensions;
-		c->max_size = o->max_size;
-		free((char *)c->tls.p);
-		c->tls = o->tls ? span_of(span_dup(o->tls_text), o->tls_text.n) : SPAN_NULL;
+		conn_opened(c, o);
 		delivery_begin_send(d);
 		return;
 	}
-	note_last(d, relay_fail_status(o->fail), o->why, &o->reply);
+	delivery_note_last(d, open_status(d, o->fail), o->why, &o->reply);
 	/* Opportunistic TLS that breaks is worth no more than no TLS (RFC 7435). */
-	if (o->fail == RELAY_FAIL_TLS && d->way.tls == RELAY_TLS_MAY && !d->in_clear) {
+	if (o->fail == RELAY_FAIL_TLS && delivery_tls(d) == RELAY_TLS_MAY && !d->in_clear) {
 		d->in_clear = true;
 	} else {
 		d->in_clear = false;
 		d->at++;
 	}
-	try_next(d);
-}
-
-/* --- sending --- */
-
-/* The body behind a descriptor: a large one is a file already, a smaller one gets a file in memory.
- */
-static int body_file(struct delivery *d, span body)
-{
-	int fd _cleanup_(close_fdp) = memfd_create("body", MFD_CLOEXEC);
-	int err;
-
-	if (fd < 0)
-		return ERR_IO;
-	err = file_write_all(fd, body);
-	return err < 0 ? err : STEAL_FD(&fd);
-}
-
-static int prepare_body(struct delivery *d, struct relay_send *s, struct buf *body)
-{
-	struct queue *q = d->relay->env->queue;
-	int fd = queue_body_fd(q, &d->lease), err;
-
-	if (fd >= 0) {
-		d->body_fd = fd;
-		return 0;
-	}
-	if (fd != ERR_NOENT)
-		return fd;
-	err = queue_body_read(q, &d->lease, 0, d->lease.size, body);
-	if (err < 0)
-		return err;
-	if (body->n != d->lease.size)
-		return ERR_CORRUPT;
-	s->body = buf_span(body);
-	return 0;
-}
-
-static int prepare(struct delivery *d)
-{
-	const struct queue_lease *l = &d->lease;
-	struct buf body _cleanup_(buf_donep) = BUF_INIT(l->size);
-	struct relay_rcpt rcpts[RELAY_RCPTS_MAX];
-	struct relay_send s = { .sender = mail_reverse_path(d->relay->env, l->sender, l->route,
-							    &d->mem),
-				.envid = l->envid,
-				.size = l->size,
-				.smtputf8 = relay_needs_smtputf8(l),
-				.body_8bit = l->body_8bit,
-				.ret_full = l->ret_full,
-				.ret_hdrs = l->ret_hdrs,
-				.rcpts = rcpts };
-	int err = prepare_body(d, &s, &body);
-
-	if (err < 0)
-		return err;
-	for (size_t i = 0; i < d->rcpt_n; i++) {
-		const struct queue_rcpt *r = &l->rcpts[d->rcpt_from + i];
-
-		rcpts[s.n_rcpts++] = (struct relay_rcpt){ r->address, r->original, r->notify };
-	}
-	buf_reset(&d->payload);
-	if (relay_send_put(&d->payload, &s) == 0)
-		return 0;
-	d->body_fd = body_file(d, s.body); /* it does not fit beside the envelope */
-	if (d->body_fd < 0)
-		return d->body_fd;
-	s.body = SPAN_NULL;
-	buf_reset(&d->payload);
-	return relay_send_put(&d->payload, &s);
-}
-
-/* The connection ended before anything was said about the message: it goes elsewhere. */
-static void lost_early(struct delivery *d, const struct relay_sent *s)
-{
-	struct conn *c = d->conn;
-	bool fresh = c->served == 0;
-
-	c->served = 0;
-	if (!fresh || d->n_targets == 0) { /* it had gone stale while parked */
-		d->rcpt_n = 0;
-		delivery_resolve(d);
-		return;
-	}
-	note_last(d, relay_fail_status(s->fail), s->why, NULL);
-	d->at++;
-	try_next(d);
-}
-
-static void prepared(void *arg)
-{
-	struct delivery *d = arg;
-	struct conn *c = d->conn;
-	int err = d->prepared;
-
-	if (err < 0) {
-		log_event(LOG_ERROR, "relay.body_unreadable", F_ID("id", &d->lease.id), F_ERR(err));
-		end_with(d, &(struct relay_reason){
-				    "4.3.0",
-				    SPAN("the message cannot be read from the queue for now") });
-	} else if (!c->open) { /* lost meanwhile, nothing was said */
-		lost_early(d, &(struct relay_sent){
-				      .fail = RELAY_FAIL_CLOSED,
-				      .why = SPAN("the peer closed the idle connection") });
-	} else {
-		c->state = CONN_SENDING;
-		if (conn_send(c, RELAY_SEND, buf_span(&d->payload), d->body_fd) < 0)
-			end_with(d,
-				 &(struct relay_reason){
-					 "4.3.0", SPAN("the message could not be handed over") });
-	}
-	close_fdp(&d->body_fd);
-	d->body_fd = -1;
-	buf_done(&d->payload);
-}
-
-static void prepare_job(struct job *j)
-{
-	struct delivery *d = CONTAINER_OF(j, struct delivery, job);
-
-	d->prepared = prepare(d);
-	loop_post(d->relay->loop, prepared, d);
-}
-
-void delivery_begin_send(struct delivery *d)
-{
-	struct conn *c = d->conn;
-	struct relay_opened peer = { .extensions = c->extensions, .max_size = c->max_size };
-	struct relay_reason reason;
-
-	make_results(d);
-	if (!relay_suits(&peer, &d->lease, &reason)) {
-		end_with(d, &reason);
-		return;
-	}
-	d->rcpt_n = MIN(d->lease.n_rcpts - d->rcpt_from, RELAY_RCPTS_MAX);
-	c->state = CONN_PREPARING;
-	relay_post_job(d, prepare_job);
-}
-
-static void note_reply(struct delivery *d, size_t i)
-{
-	static const char *const outcome[] = { "delivered", "failed", "deferred", "released" };
-	const struct queue_result *q = &d->results[i];
-	struct event *e = event_note(&d->events, "relay.reply");
-
-	event_span(e, "to", d->lease.rcpts[i].address, &d->mem);
-	event_span(e, "remote", q->remote, &d->mem);
-	/* A reused connection was opened by another message: its own journey tells how it travelled
-	 * too. */
-	if (d->conn && d->conn->tls.n)
-		event_span(e, "tls", d->conn->tls, &d->mem);
-	event_str(e, "result", outcome[q->outcome], &d->mem);
-	event_str(e, "status", q->status, &d->mem);
-	event_span(e, "reply", q->reply, &d->mem);
-}
-
-void delivery_sent(struct delivery *d, span payload)
-{
-	struct conn *c = d->conn;
-	struct relay_sent s;
-	span copy = arena_span(&d->mem, payload);
-
-	if (relay_sent_get(copy, &d->mem, &s) < 0 || s.n_rcpts != d->rcpt_n)
-		s = (struct relay_sent){ .fail = RELAY_FAIL_PROTOCOL,
-					 .why = SPAN("the outcome is not known"),
-					 .n_rcpts = d->rcpt_n,
-					 .rcpts = arena_array(&d->mem, struct smtp_reply,
-							      d->rcpt_n) };
-	if (s.fail != RELAY_FAIL_NONE)
-		c->open = false;
-	if (s.fail == RELAY_FAIL_CLOSED && s.mail.code == 0 && d->rcpt_from == 0) {
-		lost_early(d, &s);
-		return;
-	}
-	c->served++;
-	for (size_t i = 0; i < d->rcpt_n; i++) {
-		struct queue_result *q = &d->results[d->rcpt_from + i];
-
-		relay_verdict(&s, i, &d->mem, q);
-		q->end = c->extensions & RELAY_EXT_DSN ? END_PASSED_ON : END_RELAYED;
-		q->remote = arena_span(&d->mem, c->remote);
-		note_reply(d, d->rcpt_from + i);
-	}
-	d->rcpt_from += d->rcpt_n;
-	if (d->rcpt_from == d->lease.n_rcpts)
-		settle(d);
-	else if (c->open)
-		delivery_begin_send(d);
-	else
-		give_back(d, 0); /* the rest was not tried */
+	delivery_try_next(d);
 }
 
 /* OUT died.  A message whose transfer had begun may have arrived: deferred, which risks a second
@@ -572,11 +453,11 @@ void delivery_out_gone(struct delivery *d)
 	switch (c->state) {
 	case CONN_RESOLVING:
 	case CONN_OPENING:
-		give_back(d, clock_wall() + 2 * USEC_SEC);
+		delivery_give_back(d, clock_wall() + 2 * USEC_SEC);
 		break;
 	case CONN_SENDING:
-		end_with(d, &(struct relay_reason){ "4.3.0",
-						    SPAN("the sending process was restarted") });
+		delivery_end_with(d, &(struct relay_reason){
+					     "4.3.0", SPAN("the sending process was restarted") });
 		break;
 	default: /* a job has it, and will see that the connection is gone */
 		break;

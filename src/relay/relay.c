@@ -152,6 +152,14 @@ static void leased(void *arg)
 	wait_for_next(r);
 }
 
+bool relay_ended_early(struct relay *r, const struct queue_lease *l)
+{
+	if (mail_return_overdue(r->env, l))
+		return true;
+	/* Where it led was asked when it was accepted; that may be long ago. */
+	return l->rcpts[0].attempts > 0 && mail_bring_home(r->env, l);
+}
+
 static void lease_job(struct job *j)
 {
 	struct relay *r = CONTAINER_OF(j, struct relay, lease_job);
@@ -168,7 +176,7 @@ static void lease_job(struct job *j)
 			delivery_free(d);
 			break;
 		}
-		if (mail_return_overdue(r->env, &d->lease)) {
+		if (relay_ended_early(r, &d->lease)) {
 			delivery_free(d);
 			continue;
 		}

@@ -59,7 +59,7 @@ struct relay_target {
 	span host;
 };
 /* The hosts of an MX answer in the order to try (RFC 5321 5.1).  1: found; 0: look for the domain's
- * own addresses; ERR_*: REASON says why.  SELF is our name.  The order among equals comes from
+ * own addresses; ERR_*: REASON says why (ERR_INVAL: it would come back to us).  SELF is our name.  The order among equals comes from
  * RANDOM. */
 int relay_hosts_choose(const struct dns_answer *mx, span self, uint64_t random, struct arena *mem,
 		       struct relay_host **ret, size_t *ret_n, struct relay_reason *reason);
@@ -73,15 +73,31 @@ int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bo
 /* --- verdict.c: from replies to results.  Pure. --- */
 void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 		   struct queue_result *ret);
-/* Needs the message or one of its recipients SMTPUTF8? */
-bool relay_needs_smtputf8(const struct queue_lease *l);
-/* Can the message go to such a peer at all?  False: REASON says why not. */
-bool relay_suits(const struct relay_opened *peer, const struct queue_lease *l,
-		 struct relay_reason *reason);
 /* The status of a connection that failed. */
 const char *relay_fail_status(enum relay_fail f);
 span relay_reply_text(const struct smtp_reply *r,
 		      struct arena *mem); /* "550 5.1.1 text", one line */
+
+/* --- plan.c: who goes together, and to which peers.  Pure. --- */
+/* Puts recipients that need SMTPUTF8 behind the others. */
+void relay_sort_rcpts(struct queue_lease *l, struct arena *mem);
+/* One transaction: the recipients [from, from + n) of LEASE to PEER, at NOW (wall). */
+struct relay_part {
+	const struct relay_opened *peer;
+	const struct queue_lease *lease;
+	size_t from, n;
+	usec now;
+};
+/* The longest part from FROM on (there is a recipient) that PEER takes at once: its limits, and no ASCII recipient
+ * beside one that needs SMTPUTF8. */
+struct relay_part relay_part_of(const struct relay_opened *peer, const struct queue_lease *l,
+				size_t from, usec now);
+/* Only over verified TLS to a peer that offers REQUIRETLS?  (RFC 8689 4.2.1; reports are not held to it) */
+bool relay_must_protect(const struct queue_lease *l);
+/* Can P go to its peer?  False: REASON says why not; with *RET_OTHER another host of the destination may do. */
+bool relay_suits(const struct relay_part *p, struct relay_reason *reason, bool *ret_other);
+/* The parameters of P's MAIL; recipients and body are the caller's. */
+void relay_fill_send(const struct relay_part *p, struct relay_send *s);
 
 /* --- state --- */
 enum conn_state {
@@ -108,8 +124,7 @@ struct conn {
 	struct delivery *delivery; /* NULL: IDLE */
 	enum conn_state state;
 	bool open; /* `out` has a connection of this id that can be used */
-	unsigned extensions;
-	uint64_t max_size;
+	struct relay_opened peer; /* what it offers; its spans are empty */
 	span remote; /* "host[ip]", owned */
 	span tls;    /* "TLSv1.3 TLS_...", owned; empty in clear */
 	unsigned served;
@@ -131,12 +146,15 @@ struct delivery {
 	bool asked_mx; /* the question under way is for MX */
 	struct relay_target *targets;
 	size_t n_targets, at;
+	bool tried;		  /* LAST is about a target */
+	bool brought_home;	  /* what looped_job() found */
 	bool in_clear;		  /* TLS failed with this target: once more without */
 	struct relay_reason last; /* why the last target did not do */
 	size_t rcpt_from, rcpt_n; /* of the transaction under way */
 	struct buf payload;	  /* RELAY_SEND, made by a job */
 	int body_fd;
 	int prepared;		     /* 0 or why not */
+	struct relay_reason unfit;   /* of prepared ERR_UNSUPPORTED */
 	bool want_next;		     /* the settle job shall lease another one for the connection */
 	struct delivery *next_lease; /* what it got */
 	struct delivery *prev, *next; /* all of them, under relay->lock */
@@ -173,19 +191,37 @@ void relay_post_job(struct delivery *d, void (*fn)(struct job *));
 void relay_look(struct relay *r);
 struct conf *relay_conf(struct relay *r); /* conf_unref() */
 
+/* Any thread: has L been dealt with before its delivery began?  (its time is over, or it is for us) */
+bool relay_ended_early(struct relay *r, const struct queue_lease *l);
+
 /* delivery.c */
 void delivery_start_remote(struct delivery *d);
 void delivery_resolve(struct delivery *d);    /* has a connection */
-void delivery_begin_send(struct delivery *d); /* has an open one */
 void delivery_answers(struct delivery *d, span payload);
 void delivery_opened(struct delivery *d, const struct relay_opened *o);
-void delivery_sent(struct delivery *d, span payload);
 void delivery_out_gone(struct delivery *d);
+void delivery_settle(struct delivery *d);
+void delivery_make_results(struct delivery *d); /* once; puts the recipients in order */
+/* What is left of the delivery ends for REASON. */
+void delivery_end_with(struct delivery *d, const struct relay_reason *reason);
+void delivery_give_back(struct delivery *d, usec not_before);
+void delivery_try_next(struct delivery *d); /* the target D->at */
+/* Keeps why this target did not do, in words for the sender. */
+void delivery_note_last(struct delivery *d, const char *status, span why,
+			const struct smtp_reply *reply);
+
+/* send.c */
+void delivery_begin_send(struct delivery *d); /* has an open one */
+void delivery_sent(struct delivery *d, span payload);
 
 /* conn.c */
 struct conn *relay_conn_new(struct relay *r, struct destination *dest, struct delivery *d);
 void conn_drop(struct conn *c);	     /* closes at `out` if open, frees, and lets the next one in */
 void conn_free_next(struct conn *c); /* its delivery is over: takes the next one or idles */
+/* Messages that it may carry. */
+unsigned conn_serves(const struct conn *c);
+void conn_opened(struct conn *c, const struct relay_opened *o);
+void conn_hang_up(struct conn *c); /* at `out`; it can be opened anew */
 int conn_send(struct conn *c, uint16_t type, span payload, int fd);
 struct destination *destination_get(struct relay *r, span route);
 struct conn *destination_take_idle(struct destination *dest);

@@ -78,44 +78,6 @@ void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 	memcpy(ret->status, status, MIN(strlen(status) + 1, sizeof ret->status));
 }
 
-static bool ascii(span s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (s.p[i] & 0x80)
-			return false;
-	return true;
-}
-
-bool relay_needs_smtputf8(const struct queue_lease *l)
-{
-	bool plain = !l->smtputf8;
-
-	for (size_t i = 0; plain && i < l->n_rcpts; i++)
-		plain = ascii(l->rcpts[i].address);
-	return !plain;
-}
-
-/* An 8-bit body to a peer without 8BITMIME goes out as it is: re-encoding would break signatures,
- * and peers that cut the eighth bit are gone. */
-bool relay_suits(const struct relay_opened *peer, const struct queue_lease *l,
-		 struct relay_reason *reason)
-{
-	if (relay_needs_smtputf8(l) && !(peer->extensions & RELAY_EXT_SMTPUTF8)) {
-		*reason = (struct relay_reason){
-			"5.6.7",
-			SPAN("the message needs SMTPUTF8, which the peer does not offer")
-		};
-		return false;
-	}
-	if (peer->max_size > 0 && l->size > peer->max_size) {
-		*reason = (struct relay_reason){
-			"5.3.4", SPAN("the message is larger than the peer takes (SIZE)")
-		};
-		return false;
-	}
-	return true;
-}
-
 const char *relay_fail_status(enum relay_fail f)
 {
 	switch (f) {
@@ -124,6 +86,8 @@ const char *relay_fail_status(enum relay_fail f)
 	case RELAY_FAIL_TLS:
 	case RELAY_FAIL_NO_TLS:
 		return "4.7.5";
+	case RELAY_FAIL_AUTH:
+		return "4.7.0";
 	case RELAY_FAIL_PROTOCOL:
 		return "4.5.0";
 	case RELAY_FAIL_GREETING:

@@ -189,41 +189,6 @@ static void test_verdicts(void **state)
 	}
 }
 
-static void test_suits(void **state)
-{
-	struct relay_opened peer = { .extensions = RELAY_EXT_SIZE, .max_size = 1000 };
-	struct queue_lease l = { .size = 1000 };
-	struct relay_reason reason;
-
-	assert_true(relay_suits(&peer, &l, &reason));
-	l.size = 1001;
-	assert_false(relay_suits(&peer, &l, &reason));
-	assert_string_equal(reason.status, "5.3.4");
-	peer.max_size = 0;
-	l.body_8bit = true;
-	assert_true(relay_suits(&peer, &l, &reason));
-	l.smtputf8 = true;
-	assert_false(relay_suits(&peer, &l, &reason));
-	assert_string_equal(reason.status, "5.6.7");
-}
-
-/* A recipient outside ASCII needs it too, whatever the message is. */
-static void test_smtputf8(void **state)
-{
-	struct relay_opened peer = { 0 };
-	struct queue_rcpt rcpts[] = { { .address = SPAN("a@x.test") },
-				      { .address = SPAN("j\xc3\xb6rg@x.test") } };
-	struct queue_lease l = { .rcpts = rcpts, .n_rcpts = 1 };
-	struct relay_reason reason;
-
-	assert_false(relay_needs_smtputf8(&l));
-	l.n_rcpts = 2;
-	assert_true(relay_needs_smtputf8(&l));
-	assert_false(relay_suits(&peer, &l, &reason));
-	peer.extensions = RELAY_EXT_SMTPUTF8;
-	assert_true(relay_suits(&peer, &l, &reason));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,8 +197,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order_of_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_verdicts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_suits, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_smtputf8, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
