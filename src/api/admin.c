@@ -18,6 +18,7 @@
 
 static const struct admin_command *const families[] = { admin_directory_commands,
 							admin_queue_commands, admin_trace_commands,
+							admin_explain_commands,
 							admin_server_commands };
 
 int admin_fail(struct admin_request *r, int err, const char *fmt, ...)

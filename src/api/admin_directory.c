@@ -17,16 +17,6 @@ static int no_domain(struct admin_request *r, span name)
 			  (int)MIN(name.n, (size_t)200), name.p);
 }
 
-static int domain_add(struct admin_request *r)
-{
-	struct err_info info = { 0 };
-	span name;
-
-	if (!admin_need(r, "domain", &name))
-		return ERR_INVAL;
-	return done(r, directory_domain_add(r->env->directory, name, &info), &info);
-}
-
 static bool from_policy(span s, enum from_policy *ret)
 {
 	if (span_eq_str(s, "owned"))
@@ -40,25 +30,59 @@ static bool from_policy(span s, enum from_policy *ret)
 	return true;
 }
 
+/* The options that `domain add` and `domain set` share, into V; 0 or a failure that was told. */
+static int domain_options(struct admin_request *r, struct directory_domain *v)
+{
+	span from = json_str(r->args, "from");
+	bool backup;
+	int given = admin_yes_no(r, "backup", &backup);
+
+	if (from.n && !from_policy(from, &v->from))
+		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
+	if (json_object_get(r->args, "catch_all"))
+		v->catch_all = json_str(r->args, "catch_all");
+	if (json_object_get(r->args, "alias_of"))
+		v->alias_of = json_str(r->args, "alias_of");
+	if (json_object_get(r->args, "unknown_to"))
+		v->unknown_to = json_str(r->args, "unknown_to");
+	else if (given > 0)
+		v->unknown_to = backup ? SPAN("mx") : SPAN_NULL;
+	if (v->unknown_to.n && !admin_way_ok(r, v->unknown_to))
+		return admin_fail(r, ERR_INVAL,
+				  "unknown_to: expected smtp:[HOST]:PORT, lmtp:[HOST]:PORT, "
+				  "smtp:DOMAIN, mx, or via:NAME with a name of relay.hosts");
+	if (given < 0 || admin_yes_no(r, "subaddress", &v->subaddress) < 0 ||
+	    admin_yes_no(r, "known_only", &v->known_only) < 0)
+		return ERR_INVAL;
+	return 0;
+}
+
+static int domain_add(struct admin_request *r)
+{
+	struct err_info info = { 0 };
+	struct directory_domain v = { .subaddress = true };
+	int e;
+
+	if (!admin_need(r, "domain", &v.name))
+		return ERR_INVAL;
+	e = domain_options(r, &v);
+	return e < 0 ? e : done(r, directory_domain_make(r->env->directory, &v, &info), &info);
+}
+
 static int domain_set(struct admin_request *r)
 {
 	struct err_info info = { 0 };
-	struct directory_domain d;
-	span name, from = json_str(r->args, "from"), catch_all = json_str(r->args, "catch_all");
+	struct directory_domain v;
+	span name;
 	int e;
 
 	if (!admin_need(r, "domain", &name))
 		return ERR_INVAL;
-	e = directory_domain_get(r->env->directory, name, r->mem, &d);
+	e = directory_domain_get(r->env->directory, name, r->mem, &v);
 	if (e < 0)
 		return e == ERR_NOENT ? no_domain(r, name) : e;
-	if (from.n && !from_policy(from, &d.from))
-		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
-	if (json_object_get(r->args, "catch_all"))
-		d.catch_all = catch_all;
-	if (admin_yes_no(r, "subaddress", &d.subaddress) < 0)
-		return ERR_INVAL;
-	return done(r, directory_domain_set(r->env->directory, name, &d, &info), &info);
+	e = domain_options(r, &v);
+	return e < 0 ? e : done(r, directory_domain_set(r->env->directory, name, &v, &info), &info);
 }
 
 static int domain_rm(struct admin_request *r)
@@ -83,37 +107,90 @@ static int domain_list(struct admin_request *r)
 	int e = directory_domains(r->env->directory, r->mem, &d, &n);
 
 	for (size_t i = 0; e == 0 && i < n; i++)
-		admin_row(r, json_pack("{s:o,s:o,s:s,s:b}", "domain", json_span(d[i].name),
-				       "catch_all", json_span(d[i].catch_all), "from",
-				       policy_name(d[i].from), "subaddress", (int)d[i].subaddress));
+		admin_row(r, json_pack("{s:o,s:o,s:s,s:b,s:o,s:o,s:b}", "domain",
+				       json_span(d[i].name), "catch_all", json_span(d[i].catch_all),
+				       "from", policy_name(d[i].from), "subaddress",
+				       (int)d[i].subaddress, "alias_of", json_span(d[i].alias_of),
+				       "unknown_to", json_span(d[i].unknown_to), "known_only",
+				       (int)d[i].known_only));
 	return e;
 }
 
-/* The row and the folder are two databases, and the row gives the id.  After a crash between them
- * mail for the account is answered 4.3.0, never taken, until it is removed and added again. */
+/* The quota option: 1 given, 0 absent, or a failure that was told. */
+static int quota_option(struct admin_request *r, uint64_t *ret)
+{
+	span text = json_str(r->args, "quota");
+
+	if (!text.n)
+		return 0;
+	if (span_eq_str(text, "none"))
+		*ret = 0;
+	else if (!conf_size_parse(text, ret))
+		return admin_fail(r, ERR_INVAL, "quota: expected a size such as 5G, or none");
+	return 1;
+}
+
+/* What an account has beside its password: 0 or a failure that was told. */
+struct account_options {
+	enum from_policy from;
+	uint64_t quota;
+	bool suspended;
+	int has_from, has_quota, has_suspended;
+};
+
+static int account_options(struct admin_request *r, struct account_options *ret)
+{
+	span from = json_str(r->args, "from");
+
+	*ret = (struct account_options){ .has_from = from.n > 0 };
+	if (from.n && !from_policy(from, &ret->from))
+		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
+	ret->has_quota = quota_option(r, &ret->quota);
+	ret->has_suspended = admin_yes_no(r, "suspended", &ret->suspended);
+	return ret->has_quota < 0 || ret->has_suspended < 0 ? ERR_INVAL : 0;
+}
+
+static int account_apply(struct admin_request *r, span address, const struct account_options *o,
+			 struct err_info *info)
+{
+	struct directory *d = r->env->directory;
+	int e = 0;
+
+	if (o->has_from)
+		e = directory_account_set_from(d, address, o->from, info);
+	if (e == 0 && o->has_quota)
+		e = directory_account_set_quota(d, address, o->quota, info);
+	if (e == 0 && o->has_suspended)
+		e = directory_account_set_suspended(d, address, o->suspended, info);
+	return e;
+}
+
+/* The folder first: after a crash between the two databases there is one that nobody has, and the
+ * command can be repeated; an account without its folder would answer all mail with 4.3.0. */
 static int account_add(struct admin_request *r)
 {
 	struct err_info info = { 0 };
 	char id[ACCOUNT_ID_LEN + 1];
-	enum from_policy from = FROM_DEFAULT;
-	span address, want = json_str(r->args, "from");
+	struct account_options o;
+	span address;
 	int e;
 
-	if (!admin_need(r, "address", &address))
+	if (!admin_need(r, "address", &address) || account_options(r, &o) < 0)
 		return ERR_INVAL;
-	if (want.n && !from_policy(want, &from))
-		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
-	e = directory_account_add(r->env->directory, address, json_str(r->args, "password"), id,
-				  &info);
+	e = directory_address_free(r->env->directory, address, &info);
 	if (e < 0)
 		return done(r, e, &info);
+	directory_account_id(id);
 	e = account_create(r->env->store, span_str(id), &info);
+	if (e < 0)
+		return done(r, e, &info);
+	e = directory_account_add_as(r->env->directory, id, address, json_str(r->args, "password"),
+				     &info);
 	if (e < 0) {
-		(void)directory_account_remove(r->env->directory, address, id, NULL);
+		(void)account_remove(r->env->store, span_str(id));
 		return done(r, e, &info);
 	}
-	if (from != FROM_DEFAULT)
-		e = directory_account_set_from(r->env->directory, address, from, &info);
+	e = account_apply(r, address, &o, &info);
 	if (e == 0)
 		admin_row(r, json_pack("{s:o,s:s}", "address", json_span(address), "id", id));
 	return done(r, e, &info);
@@ -197,24 +274,16 @@ static int account_passwd(struct admin_request *r)
 
 static int account_set(struct admin_request *r)
 {
-	struct directory *d = r->env->directory;
 	struct err_info info = { 0 };
-	enum from_policy from;
-	span address, want = json_str(r->args, "from");
-	bool suspended;
-	int given = admin_yes_no(r, "suspended", &suspended), e = 0;
+	struct account_options o;
+	span address;
 
-	if (given < 0 || !admin_need(r, "address", &address))
+	if (account_options(r, &o) < 0 || !admin_need(r, "address", &address))
 		return ERR_INVAL;
-	if (!given && !want.n)
-		return admin_fail(r, ERR_INVAL, "say what to change: --from or --suspended");
-	if (want.n && !from_policy(want, &from))
-		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
-	if (want.n)
-		e = directory_account_set_from(d, address, from, &info);
-	if (e == 0 && given)
-		e = directory_account_set_suspended(d, address, suspended, &info);
-	return done(r, e, &info);
+	if (!o.has_from && !o.has_quota && !o.has_suspended)
+		return admin_fail(r, ERR_INVAL,
+				  "say what to change: --from, --quota or --suspended");
+	return done(r, account_apply(r, address, &o, &info), &info);
 }
 
 static int account_list(struct admin_request *r)
@@ -232,35 +301,110 @@ static int account_list(struct admin_request *r)
 
 		if (account_get(r->env->store, span_str(a[i].id), &open, NULL) == 0)
 			(void)account_usage(open, &bytes, &messages);
-		admin_row(r, json_pack("{s:o,s:s,s:I,s:I,s:s,s:b,s:b}", "address",
+		admin_row(r, json_pack("{s:o,s:s,s:I,s:I,s:I,s:s,s:b,s:b}", "address",
 				       json_span(a[i].address), "id", a[i].id, "messages",
-				       (json_int_t)messages, "bytes", (json_int_t)bytes, "from",
-				       policy_name(a[i].from), "suspended", (int)a[i].suspended,
-				       "missing", open == NULL));
+				       (json_int_t)messages, "bytes", (json_int_t)bytes, "quota",
+				       (json_int_t)a[i].quota_bytes, "from", policy_name(a[i].from),
+				       "suspended", (int)a[i].suspended, "missing", open == NULL));
 	}
 	return e;
+}
+
+static const char *const senders_name[] = { [SENDERS_ANYONE] = "anyone",
+					    [SENDERS_MEMBERS] = "members",
+					    [SENDERS_AUTHENTICATED] = "authenticated" };
+
+/* The options that `alias add` and `alias set` share, into V; 0 or a failure that was told. */
+static int alias_options(struct admin_request *r, struct directory_alias *v)
+{
+	span who = json_str(r->args, "senders"), priority = json_str(r->args, "priority");
+	bool negative = span_starts(priority, SPAN("-"));
+	uint64_t number = 0;
+	size_t i = 0;
+
+	while (who.n && i < ARRAY_LEN(senders_name) && !span_eq_str(who, senders_name[i]))
+		i++;
+	if (i == ARRAY_LEN(senders_name))
+		return admin_fail(r, ERR_INVAL,
+				  "senders: expected anyone, members or authenticated");
+	if (who.n)
+		v->senders = (enum alias_senders)i;
+	if (!priority.n)
+		return 0;
+	if (!span_u64(span_from(priority, negative), DIRECTORY_PRIORITY_MAX, &number))
+		return admin_fail(r, ERR_INVAL, "priority: expected a number from -%d to %d",
+				  DIRECTORY_PRIORITY_MAX, DIRECTORY_PRIORITY_MAX);
+	v->priority = negative ? -(int)number : (int)number;
+	return 0;
 }
 
 static int alias_add(struct admin_request *r)
 {
 	struct err_info info = { 0 };
 	const json_t *list = json_object_get(r->args, "targets");
-	size_t n = json_array_size(list);
-	span address, *targets;
+	struct directory_alias v = { .n_targets = json_array_size(list) };
+	int e;
+
+	if (!admin_need(r, "address", &v.address))
+		return ERR_INVAL;
+	if (!v.n_targets || v.n_targets > MAX_TARGETS)
+		return admin_fail(r, ERR_INVAL, "an alias needs 1 to %d targets", MAX_TARGETS);
+	v.targets = arena_array(r->mem, span, v.n_targets);
+	for (size_t i = 0; i < v.n_targets; i++) {
+		const json_t *t = json_array_get(list, i);
+
+		v.targets[i] = span_of(json_string_value(t), json_string_length(t));
+		if (!v.targets[i].n)
+			return admin_fail(r, ERR_INVAL, "a target is empty");
+	}
+	e = alias_options(r, &v);
+	return e < 0 ? e : done(r, directory_alias_make(r->env->directory, &v, &info), &info);
+}
+
+/* Adds and takes away a target. */
+static int change_targets(struct admin_request *r, struct directory_alias *v, span add, span gone)
+{
+	span *targets = arena_array(r->mem, span, v->n_targets + 1);
+	size_t n = 0;
+	bool there = false, had = false;
+
+	for (size_t i = 0; i < v->n_targets; i++) {
+		there |= add.n && span_ieq(v->targets[i], add);
+		if (gone.n && span_ieq(v->targets[i], gone))
+			had = true;
+		else
+			targets[n++] = v->targets[i];
+	}
+	if (gone.n && !had)
+		return admin_fail(r, ERR_NOENT, "it does not lead to the address to be removed");
+	if (add.n && there)
+		return admin_fail(r, ERR_EXIST, "it leads to the address to be added already");
+	if (add.n)
+		targets[n++] = add;
+	v->targets = targets;
+	v->n_targets = n;
+	return 0;
+}
+
+static int alias_set(struct admin_request *r)
+{
+	struct err_info info = { 0 };
+	struct directory_alias v = { 0 };
+	span address, add = json_str(r->args, "add"), gone = json_str(r->args, "remove");
+	int e;
 
 	if (!admin_need(r, "address", &address))
 		return ERR_INVAL;
-	if (!n || n > MAX_TARGETS)
-		return admin_fail(r, ERR_INVAL, "an alias needs 1 to %d targets", MAX_TARGETS);
-	targets = arena_array(r->mem, span, n);
-	for (size_t i = 0; i < n; i++) {
-		const json_t *t = json_array_get(list, i);
-
-		targets[i] = span_of(json_string_value(t), json_string_length(t));
-		if (!targets[i].n)
-			return admin_fail(r, ERR_INVAL, "a target is empty");
-	}
-	return done(r, directory_alias_add(r->env->directory, address, targets, n, &info), &info);
+	if (!add.n && !gone.n && !json_object_get(r->args, "senders") &&
+	    !json_object_get(r->args, "priority"))
+		return admin_fail(r, ERR_INVAL,
+				  "say what to change: --add, --remove, --senders or --priority");
+	if (directory_alias_get(r->env->directory, address, r->mem, &v) < 0)
+		return admin_fail(r, ERR_NOENT, "there is no such alias");
+	e = alias_options(r, &v);
+	if (e == 0)
+		e = change_targets(r, &v, add, gone);
+	return e < 0 ? e : done(r, directory_alias_set(r->env->directory, &v, &info), &info);
 }
 
 static int alias_rm(struct admin_request *r)
@@ -287,10 +431,18 @@ static int alias_list(struct admin_request *r)
 
 		for (size_t k = 0; k < a[i].n_targets; k++)
 			json_array_append_new(targets, json_span(a[i].targets[k]));
-		admin_row(r, json_pack("{s:o,s:o}", "address", json_span(a[i].address), "targets",
-				       targets));
+		admin_row(r, json_pack("{s:o,s:o,s:s,s:i}", "address", json_span(a[i].address),
+				       "targets", targets, "senders", senders_name[a[i].senders],
+				       "priority", a[i].priority));
 	}
 	return e;
+}
+
+static int srs_rotate(struct admin_request *r)
+{
+	struct err_info info = { 0 };
+
+	return done(r, directory_srs_rotate(r->env->directory, &info), &info);
 }
 
 const struct admin_command admin_directory_commands[] = {
@@ -299,6 +451,7 @@ const struct admin_command admin_directory_commands[] = {
 	{ "account add", account_add },	    { "account rm", account_rm },
 	{ "account set", account_set },	    { "account list", account_list },
 	{ "account check", account_check }, { "account passwd", account_passwd },
-	{ "alias add", alias_add },	    { "alias rm", alias_rm },
-	{ "alias list", alias_list },	    { NULL, NULL },
+	{ "alias add", alias_add },	    { "alias set", alias_set },
+	{ "alias rm", alias_rm },	    { "alias list", alias_list },
+	{ "srs rotate", srs_rotate },	    { NULL, NULL },
 };

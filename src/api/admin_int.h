@@ -38,4 +38,5 @@ struct admin_command {
 extern const struct admin_command admin_directory_commands[];
 extern const struct admin_command admin_queue_commands[];
 extern const struct admin_command admin_trace_commands[];
+extern const struct admin_command admin_explain_commands[];
 extern const struct admin_command admin_server_commands[];

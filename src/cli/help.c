@@ -11,6 +11,10 @@
 #define CLIENT	"ip=ADDRESS helo=NAME from=ADDRESS receiver=NAME "
 #define SIGNER	"domain=DOMAIN selector=NAME key=FILE headers=LIST time=UNIX"
 #define POLICY	"from=owned|any|default"
+#define DOMAIN                                                                \
+	"catch-all=ADDRESS subaddress=yes|no alias-of=DOMAIN unknown-to=WAY " \
+	"known-only=yes|no"
+#define ALIAS "senders=anyone|members|authenticated priority=NUMBER"
 
 const struct cli_command cli_commands[] = {
 	{ "setup", "hostname", "data=DIR no-users",
@@ -28,15 +32,16 @@ const struct cli_command cli_commands[] = {
 	  cli_config_show },
 	{ "config manual", "", "", "Print the reference of all options, for the manual (roff).",
 	  cli_config_manual },
-	{ "domain add", "domain", "", "Take mail for a domain.", .done = "mail for it is taken" },
-	{ "domain set", "domain", POLICY " catch-all=ADDRESS subaddress=yes|no", "Change a domain.",
+	{ "domain add", "domain", POLICY " " DOMAIN " backup", "Take mail for a domain.",
+	  .done = "mail for it is taken" },
+	{ "domain set", "domain", POLICY " " DOMAIN " backup=yes|no", "Change a domain.",
 	  .done = "changed" },
 	{ "domain rm", "domain", "", "Stop taking mail for a domain (it must be empty).",
 	  .done = "removed" },
 	{ "domain list", "", "", "List domains.", .render = render_domain },
-	{ "account add", "address", "password-stdin " POLICY, "Make an account with its mailboxes.",
-	  cli_account_password, render_account_added },
-	{ "account set", "address", POLICY " suspended=yes|no", "Change an account.",
+	{ "account add", "address", "password-stdin quota=SIZE " POLICY,
+	  "Make an account with its mailboxes.", cli_account_password, render_account_added },
+	{ "account set", "address", POLICY " quota=SIZE suspended=yes|no", "Change an account.",
 	  .done = "changed" },
 	{ "account passwd", "address", "password-stdin", "Set a password.", cli_account_password,
 	  .done = "password set" },
@@ -46,8 +51,10 @@ const struct cli_command cli_commands[] = {
 	  .render = render_account },
 	{ "account check", "address?", "", "Check that all mail of accounts is there and readable.",
 	  .render = render_check },
-	{ "alias add", "address targets...", "", "Send mail for an address on to others.",
+	{ "alias add", "address targets...", ALIAS, "Send mail for an address on to others.",
 	  .done = "added" },
+	{ "alias set", "address", "add=ADDRESS remove=ADDRESS " ALIAS, "Change an alias.",
+	  .done = "changed" },
 	{ "alias rm", "address", "", "Remove an alias.", .done = "removed" },
 	{ "alias list", "domain?", "", "List aliases.", .render = render_alias },
 	{ "queue list", "id?", FILTER " all", "List mail that waits, and why.",
@@ -59,13 +66,18 @@ const struct cli_command cli_commands[] = {
 	  .render = render_count, .dry_run = true },
 	{ "queue release", "id?", FILTER " all", "Let held mail go on.", .render = render_count,
 	  .dry_run = true },
-	{ "queue reroute", "id?", FILTER " all to-route=smtp:DOMAIN|smtp:[HOST]:PORT|lmtp:[HOST]:PORT|via:NAME",
+	{ "queue reroute", "id?",
+	  FILTER " all to-route=smtp:DOMAIN|smtp:[HOST]:PORT|lmtp:[HOST]:PORT|via:NAME",
 	  "Send waiting mail for other hosts to another one.", .render = render_count,
 	  .dry_run = true },
 	{ "queue bounce", "id?", FILTER " all", "Return waiting mail to its senders now.",
 	  .render = render_count, .dry_run = true },
 	{ "queue drop", "id?", FILTER " all", "Remove waiting mail without telling anybody.",
 	  .render = render_count, .dry_run = true },
+	{ "explain rcpt", "address", "from=SENDER as=ACCOUNT",
+	  "Show what becomes of mail for an address, step by step.", .render = render_explain },
+	{ "srs rotate", "", "", "Sign rewritten reverse-paths with a new key.",
+	  .done = "a new key signs; bounces to addresses of the one before are still taken" },
 	{ "trace", "key", "", "Show a message's journey, by id, address or Message-ID.",
 	  .render = render_trace },
 	{ "spf check", "", CLIENT OFFLINE, "May this host send for this domain?", cli_spf_check },

@@ -28,12 +28,53 @@ void render_domain(const struct cli *c, const json_t *row, size_t number)
 {
 	(void)c;
 	if (!number)
-		printf("%-32s %-10s %s\n", "DOMAIN", "FROM", "CATCH-ALL");
+		printf("%-32s %-10s %s\n", "DOMAIN", "FROM", "UNKNOWN ADDRESSES");
 	put(json_str(row, "domain"), 32);
 	printf(" ");
 	put(json_str(row, "from"), 10);
 	printf(" ");
-	put(json_str(row, "catch_all"), 0);
+	span alias_of = json_str(row, "alias_of"), way = json_str(row, "unknown_to");
+	if (alias_of.n) {
+		printf("as ");
+		put(alias_of, 0);
+	} else if (way.n) {
+		printf("%sgo by ", json_bool(row, "known_only", false) ? "if listed " : "");
+		put(way, 0);
+	} else {
+		put(json_str(row, "catch_all"), 0);
+	}
+	printf("\n");
+}
+
+void render_explain(const struct cli *c, const json_t *row, size_t number)
+{
+	span step = json_str(row, "step"), kind = json_str(row, "kind");
+
+	(void)c;
+	(void)number;
+	if (kind.n) {
+		printf("=> ");
+		put(json_str(row, "address"), 0);
+		if (span_eq_str(kind, "local"))
+			printf(": into its mailbox here");
+		else if (span_eq_str(kind, "remote"))
+			printf(": by %.*s, MAIL FROM:<%.*s>", SPAN_FMT(json_str(row, "route")),
+			       SPAN_FMT(json_str(row, "reverse_path")));
+		else
+			printf(": refused, %lld %.*s", (long long)json_int(row, "code", 0),
+			       SPAN_FMT(json_str(row, "status")));
+		printf("\n");
+		return;
+	}
+	put(step, 18);
+	printf(" ");
+	put(json_str(row, "address"), 0);
+	if (json_str(row, "target").n) {
+		printf(" -> ");
+		put(json_str(row, "target"), 0);
+	}
+	printf(": ");
+	put(json_str(row, "text"), 0);
 	printf("\n");
 }
 
@@ -96,6 +137,10 @@ void render_alias(const struct cli *c, const json_t *row, size_t number)
 			printf(", ");
 		put(span_str(json_string_value(t)), 0);
 	}
+	if (!span_eq_str(json_str(row, "senders"), "anyone"))
+		printf("  (from %.*s only)", SPAN_FMT(json_str(row, "senders")));
+	if (json_int(row, "priority", 0))
+		printf("  (priority %lld)", (long long)json_int(row, "priority", 0));
 	printf("\n");
 }
 

@@ -144,6 +144,9 @@ int conf_nexthop_parse(span route, struct arena *mem, struct conf_nexthop *ret);
 /* May it be the `to` of a route: "mx", such a route (whose NAME relay.hosts has), or, with REFUSE, "refuse: TEXT"? */
 bool conf_way_ok(const struct conf *c, span to, bool refuse);
 
+/* "50M", "512K", "2G" or a number of bytes. */
+bool conf_size_parse(span text, uint64_t *ret);
+
 /* Could relay.hosts have one of this name? */
 bool conf_relay_name_ok(span name);
 /* The smart host called NAME, or NULL. */

@@ -129,7 +129,7 @@ bool conf_text_ok(span s)
 	return true;
 }
 
-static bool size_parse(span text, uint64_t *ret)
+bool conf_size_parse(span text, uint64_t *ret)
 {
 	uint64_t v, unit = 1;
 
@@ -208,7 +208,7 @@ int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span t
 		*FIELD(in, o, uint32_t) = (uint32_t)v;
 		return 0;
 	case CONF_SIZE:
-		if (!size_parse(text, &v) || v < o->min || v > o->max)
+		if (!conf_size_parse(text, &v) || v < o->min || v > o->max)
 			break;
 		*FIELD(in, o, uint64_t) = v;
 		return 0;

@@ -214,7 +214,7 @@ static void test_directory(void **state)
 	refused("{\"command\":\"account list\",\"domain\":\"example.com\"}", EX_NOUSER,
 		"there is no domain example.com here");
 	refused("{\"command\":\"account set\",\"address\":\"ann@example.org\"}", EX_USAGE,
-		"say what to change: --from or --suspended");
+		"say what to change: --from, --quota or --suspended");
 	refused("{\"command\":\"account set\",\"address\":\"ann@example.org\",\"suspended\":\"x\"}",
 		EX_USAGE, "suspended: expected yes or no");
 	ok("{\"command\":\"account set\",\"address\":\"ann@example.org\",\"suspended\":\"yes\"}",
@@ -244,6 +244,73 @@ static void test_directory(void **state)
 	refused("{\"command\":\"account rm\",\"address\":\"ann@example.org\"}", EX_NOUSER,
 		"there is no such account");
 	ok("{\"command\":\"account list\"}", 0);
+}
+
+static void assert_row(const char *request, const char *part)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(4096);
+	json_t *row, *j;
+	char *text;
+
+	buf_printf(&b, "%s\n", request);
+	j = say(buf_span(&b), 1, &row);
+	text = json_dumps(row, JSON_COMPACT | JSON_SORT_KEYS);
+	if (!strstr(text, part))
+		fail_msg("%s: %s is not in %s", request, part, text);
+	free(text);
+	json_decref(row);
+	json_decref(j);
+}
+
+static void test_routing(void **state)
+{
+	ok("{\"command\":\"domain rm\",\"domain\":\"example.org\"}", 0);
+	ok("{\"command\":\"domain "
+	   "add\",\"domain\":\"a.org\",\"unknown_to\":\"smtp:[192.0.2.1]:25\"}",
+	   0);
+	assert_row("{\"command\":\"domain list\"}", "\"unknown_to\":\"smtp:[192.0.2.1]:25\"");
+	refused("{\"command\":\"domain set\",\"domain\":\"a.org\",\"unknown_to\":\"via:nobody\"}",
+		EX_USAGE,
+		"unknown_to: expected smtp:[HOST]:PORT, lmtp:[HOST]:PORT, smtp:DOMAIN, mx, or "
+		"via:NAME with a name of relay.hosts");
+	ok("{\"command\":\"domain set\",\"domain\":\"a.org\",\"backup\":\"no\"}", 0);
+	assert_row("{\"command\":\"domain list\"}", "\"unknown_to\":\"\"");
+	ok("{\"command\":\"domain "
+	   "set\",\"domain\":\"a.org\",\"backup\":true,\"known_only\":\"yes\"}",
+	   0);
+	assert_row("{\"command\":\"domain list\"}", "\"unknown_to\":\"mx\"");
+	ok("{\"command\":\"account add\",\"address\":\"ann@a.org\",\"quota\":\"5G\"}", 1);
+	assert_row("{\"command\":\"account list\"}", "\"quota\":5368709120");
+	refused("{\"command\":\"account set\",\"address\":\"ann@a.org\",\"quota\":\"lots\"}",
+		EX_USAGE, "quota: expected a size such as 5G, or none");
+	ok("{\"command\":\"account set\",\"address\":\"ann@a.org\",\"quota\":\"none\"}", 0);
+	assert_row("{\"command\":\"account list\"}", "\"quota\":0");
+	ok("{\"command\":\"alias add\",\"address\":\"t-*@a.org\",\"targets\":[\"ann@a.org\"],"
+	   "\"senders\":\"members\",\"priority\":\"-3\"}",
+	   0);
+	assert_row("{\"command\":\"alias list\"}", "\"priority\":-3,\"senders\":\"members\"");
+	refused("{\"command\":\"alias set\",\"address\":\"t-*@a.org\",\"remove\":\"x@a.org\"}",
+		EX_NOUSER, "it does not lead to the address to be removed");
+	refused("{\"command\":\"alias set\",\"address\":\"t-*@a.org\",\"remove\":\"ann@a.org\"}",
+		EX_USAGE, "an alias has 1 to 1000 targets");
+	refused("{\"command\":\"alias set\",\"address\":\"t-*@a.org\",\"add\":\"Ann@a.org\"}",
+		EX_CANTCREAT, "it leads to the address to be added already");
+	refused("{\"command\":\"alias set\",\"address\":\"t-*@a.org\",\"priority\":\"9999\"}",
+		EX_USAGE, "priority: expected a number from -1000 to 1000");
+	ok("{\"command\":\"alias set\",\"address\":\"t-*@a.org\",\"senders\":\"anyone\","
+	   "\"add\":\"x@b.org\"}",
+	   0);
+	assert_row("{\"command\":\"alias list\"}", "[\"ann@a.org\",\"x@b.org\"]");
+	ok("{\"command\":\"srs rotate\"}", 0);
+	/* alias, account, way, srs, two results */
+	ok("{\"command\":\"explain rcpt\",\"address\":\"t-1@a.org\",\"from\":\"c@c.org\"}", 6);
+	refused("{\"command\":\"explain rcpt\",\"address\":\"nonsense\"}", EX_USAGE,
+		"address: this is not a valid address");
+	refused("{\"command\":\"explain rcpt\",\"address\":\"a@a.org\",\"as\":\"x@a.org\"}",
+		EX_NOUSER, "as: there is no such account");
+	ok("{\"command\":\"alias rm\",\"address\":\"t-*@a.org\"}", 0);
+	ok("{\"command\":\"account rm\",\"address\":\"ann@a.org\"}", 1);
+	ok("{\"command\":\"domain rm\",\"domain\":\"a.org\"}", 0);
 }
 
 /* A command that knows no dry run must not be carried out instead. */
@@ -317,7 +384,8 @@ static void test_queue(void **state)
 			 "{\"command\":\"queue reroute\",\"all\":true,\"to_route\":\"%s\"}",
 			 routes[i]);
 		refused(text, EX_USAGE,
-			"to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, lmtp:[HOST]:PORT or via:NAME");
+			"to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, lmtp:[HOST]:PORT or "
+			"via:NAME");
 	}
 	ok("{\"command\":\"queue reroute\",\"all\":true,\"to_route\":\"smtp:[IPv6:::1]:2525\"}", 1);
 	assert_int_equal(w.kicks, 4);
@@ -408,8 +476,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_malformed), cmocka_unit_test(test_directory),
-		cmocka_unit_test(test_dry_run),	  cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_server),	  cmocka_unit_test(test_client),
+		cmocka_unit_test(test_routing),	  cmocka_unit_test(test_dry_run),
+		cmocka_unit_test(test_queue),	  cmocka_unit_test(test_server),
+		cmocka_unit_test(test_client),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

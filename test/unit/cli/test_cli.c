@@ -126,7 +126,7 @@ static void test_help(void **state)
 	assert_string_equal(err, "");
 	assert_int_equal(run("-h", ""), 0);
 	assert_int_equal(run("help alias add", ""), 0);
-	assert_has(out, "usage: postrider alias add ADDRESS TARGETS...\n");
+	assert_has(out, "usage: postrider alias add ADDRESS TARGETS... [--senders");
 	assert_int_equal(run("account add --help", ""), 0);
 	assert_has(out, "[--password-stdin]");
 	assert_int_equal(run("help queue", ""), 0);
@@ -145,7 +145,7 @@ static void test_wrong_arguments(void **state)
 		{ "domain", "domain add DOMAIN" },
 		{ "domain bogus", "there is no command \"domain bogus\"\n" },
 		{ "help bogus", "there is no command \"bogus\"" },
-		{ "domain add", "the domain is missing\nusage: postrider domain add DOMAIN\n" },
+		{ "domain add", "the domain is missing\nusage: postrider domain add DOMAIN [--from" },
 		{ "domain add a b", "\"b\" is one argument too many\n" },
 		{ "domain add --zap a", "--zap is no option of this command\n" },
 		{ "domain set a --from", "--from needs a value\n" },
