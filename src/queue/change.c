@@ -38,7 +38,9 @@ static int next_page(struct page *p, const struct filter *f, int64_t *last, int6
 {
 	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
 	p->n = 0;
-	int r = db_read_begin(p->s->db, &tx);
+	int r = shard_healthy(p->s);
+	if (r >= 0)
+		r = db_read_begin(p->s->db, &tx);
 	if (r < 0)
 		return r;
 	struct db_stmt *s = db_sql(

@@ -16,6 +16,8 @@
  *  Q7  A waiting recipient may be held: durable, it is not leased by queue_lease() or queue_lease_route(), and so does
  *      not expire; its lifetime goes on, so after its release the first attempt that fails may be the last.
  *
+ * test/unit/queue/test_model.c checks them in every state that a few steps reach; mutations.py beside it breaks them.
+ *
  * Transitions (function, failpoint)
  *   body -> blob in place          queue_accept   queue.blob.before_link, queue.blob.after_link
  *   -> WAITING                     queue_accept   queue.accept.before_commit, queue.accept.after_commit

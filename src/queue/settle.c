@@ -217,7 +217,9 @@ static int settle(struct queue *q, const struct queue_lease *l, const struct que
 		return e;
 	if (durable(&s)) {
 		FAILPOINT("queue.settle.before_commit");
-		e = db_write(q->shard[l->shard].db, write_settle, &s);
+		e = shard_healthy(&q->shard[l->shard]);
+		if (e >= 0)
+			e = db_write(q->shard[l->shard].db, write_settle, &s);
 		if (e < 0) {
 			if (s.dsn)
 				insert_abandon(q, s.dsn, e);
@@ -367,7 +369,9 @@ static int read_keys(struct shard *s, int64_t after, size_t max, struct arena *m
 		     struct queue_key *v, size_t *n)
 {
 	_cleanup_(db_read_endp) struct db_tx *tx = NULL;
-	int r = db_read_begin(s->db, &tx);
+	int r = shard_healthy(s);
+	if (r >= 0)
+		r = db_read_begin(s->db, &tx);
 	if (r < 0)
 		return r;
 	struct db_stmt *st = db_sql(

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -50,14 +51,17 @@ static inline void fixture_init(struct fixture *f, unsigned shards)
 				       .jitter_percent = 10 };
 }
 
+static inline int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	return remove(path);
+}
+
 static inline int fixture_done(struct fixture *f)
 {
-	char cmd[128];
 	queue_close(f->q);
 	arena_done(&f->mem);
 	clock_set_offset(0);
-	snprintf(cmd, sizeof(cmd), "rm -rf %s", f->base);
-	return system(cmd);
+	return nftw(f->base, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 static inline void pass_time(usec d)
