@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "filter/filter.h"
 #include "role/control.h"
 #include "role/out_int.h"
 #include "role/role.h"
@@ -74,6 +75,9 @@ static void core_message(void *arg, struct channel *ch, struct channel_msg *m)
 	case DNS_FLUSH:
 		resolver_flush(o->resolver);
 		break;
+	case FILTER_ASK:
+		out_filter_ask(o, m);
+		break;
 	case HTTP_ASK:
 		out_http_ask(o, m);
 		break;
@@ -98,6 +102,7 @@ static void core_gone(void *arg, struct channel *ch)
 		return; /* replaced already */
 	o->core = NULL;
 	out_conn_drop_all(o); /* nobody would read how they end */
+	out_filter_drop_all(o);
 	out_conn_gone(o);
 }
 
@@ -106,6 +111,7 @@ static void set_core(struct out *o, int fd)
 	if (o->core) {
 		channel_close(o->core);
 		out_conn_drop_all(o);
+		out_filter_drop_all(o);
 	}
 	o->core_generation++;
 	o->core = channel_open(o->loop, fd, core_message, core_gone, o);
@@ -266,6 +272,7 @@ static int start(struct out *o, int control)
 static void out_done(struct out *o)
 {
 	out_conn_drop_all(o);
+	out_filter_drop_all(o);
 	resolver_free(o->resolver); /* answers what waits for a name */
 	http_client_free(o->http);
 	channel_close(o->core);
@@ -274,6 +281,7 @@ static void out_done(struct out *o)
 	loop_timer_stop(&o->drain);
 	loop_free(o->loop);
 	idmap_free(o->conns);
+	idmap_free(o->talks);
 	conf_unref(o->conf);
 	buf_done(&o->ca);
 	buf_done(&o->anchor);
@@ -291,6 +299,7 @@ int role_out(int control, bool single)
 		log_event(LOG_ERROR, "out.http", F_STR("why", info.text));
 	o.loop = loop_new();
 	o.conns = idmap_new();
+	o.talks = idmap_new();
 	loop_timer_init(&o.drain, o.loop, drained, &o);
 	if (err == 0)
 		err = start(&o, control);

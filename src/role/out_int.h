@@ -21,6 +21,7 @@ struct out {
 	struct resolver *resolver;
 	struct http_client *http;
 	struct idmap *conns; /* by core's number */
+	struct idmap *talks; /* with filters, by core's number */
 	struct loop_timer drain;
 };
 
@@ -29,6 +30,10 @@ void out_conn_open(struct out *o, uint64_t id, span payload);
 void out_conn_send(struct out *o, struct channel_msg *m);
 void out_conn_close(struct out *o, uint64_t id);
 void out_conn_drop_all(struct out *o); /* without a word to core or peer */
+
+/* --- out_filter.c: conversations with filters --- */
+void out_filter_ask(struct out *o, struct channel_msg *m);
+void out_filter_drop_all(struct out *o); /* without a word to core */
 
 /* --- out_http.c: requests to web servers --- */
 void out_http_start(struct out *o);
