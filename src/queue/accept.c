@@ -103,10 +103,11 @@ static int write_rcpt(struct db_tx *tx, const struct insert *in, size_t i)
 	return db_run(tx,
 		      "INSERT INTO recipient(row, message, address, route, original, notify, key, "
 		      "state, attempts, next_at,"
-		      " fixed) VALUES(?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?)",
-		      "iisssibii", in->first_rcpt + (int64_t)i, in->row, r->address, r->route,
+		      " fixed, held) VALUES(?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)",
+		      "iisssibiii", in->first_rcpt + (int64_t)i, in->row, r->address, r->route,
 		      r->original, (int64_t)r->notify, span_of(in->keys[i], 16),
-		      r->not_before ? r->not_before : in->at, (int64_t)(r->not_before != 0));
+		      r->not_before ? r->not_before : in->at, (int64_t)(r->not_before != 0),
+		      (int64_t)in->m->held);
 }
 
 static int64_t flags_of(const struct queue_message_in *m)
@@ -161,6 +162,7 @@ void insert_schedule(struct queue *q, const struct insert *in)
 					      .due = first->not_before ? first->not_before : in->at,
 					      .priority = in->m->terms.priority,
 					      .fixed = first->not_before != 0,
+					      .held = in->m->held,
 					      .rows = rows,
 					      .n = to - from });
 	}

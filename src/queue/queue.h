@@ -91,6 +91,7 @@ struct queue_message_in {
 	bool ret_full, ret_hdrs; /* RET; both false: nothing was said */
 	span envid;
 	struct queue_terms terms;
+	bool held;             /* Q7, from the beginning */
 	usec held_until;       /* wall; 0: no hold.  A message's lifetime begins then (RFC 4865); NOT_BEFORE of its recipients keeps the hold */
 	span account_id;       /* submitter's, or empty */
 	span once;             /* empty, or a key (account, outbox id): a second accept with it answers 0 and does nothing */
