@@ -62,6 +62,25 @@ struct conf_relay_host {
 	span password; /* core only: conf_set_relay_password() */
 };
 
+#define CONF_MAX_FILTERS 16
+enum conf_filter_kind { CONF_FILTER_MILTER, CONF_FILTER_CLAMD, CONF_FILTER_HTTP };
+enum conf_filter_for { CONF_FILTER_FOR_ALL, CONF_FILTER_FOR_INBOUND, CONF_FILTER_FOR_SUBMISSION };
+enum conf_filter_stages { CONF_FILTER_AUTO, CONF_FILTER_ALL, CONF_FILTER_MESSAGE };
+enum conf_filter_policy { CONF_FILTER_ACCEPT, CONF_FILTER_DEFER, CONF_FILTER_REJECT };
+enum conf_filter_find { CONF_FIND_REJECT, CONF_FIND_QUARANTINE, CONF_FIND_HEADER };
+struct conf_filter {
+	span name;
+	int kind;     /* enum conf_filter_kind */
+	span address; /* ADDRESS:PORT, or of a hook its URL */
+	int applies;  /* enum conf_filter_for */
+	int stages;   /* enum conf_filter_stages */
+	usec timeout, timeout_message;
+	int on_error, too_large; /* enum conf_filter_policy */
+	int on_find;		 /* enum conf_filter_find */
+	uint64_t max_size;	 /* larger messages are not shown to it */
+	uint64_t body;		 /* a hook is given bodies up to this size */
+};
+
 struct conf {
 	span hostname; /* server.hostname */
 	span data_dir; /* server.data */
@@ -75,6 +94,8 @@ struct conf {
 	uint64_t max_message; /* bytes */
 	uint32_t max_rcpts, max_connections, max_per_ip, max_received;
 	usec smtp_timeout, imap_timeout, pop3_timeout; /* idle sessions */
+	struct conf_filter *filters; /* filter.chain, in order */
+	size_t n_filters;
 	/* submission */
 	int submission_from; /* enum conf_from */
 	usec submission_hold; /* the longest hold a client may ask for; 0: none */

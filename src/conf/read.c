@@ -319,6 +319,27 @@ static const char *relay_host_fault(const struct conf *c, const struct conf_rela
 	return NULL;
 }
 
+/* A row of filter.chain: NULL, or what it should be. */
+static const char *filter_fault(const struct conf *c, const struct conf_filter *f)
+{
+	struct sockaddr_any a;
+	bool url = span_istarts(f->address, SPAN("http://")) ||
+		   span_istarts(f->address, SPAN("https://"));
+
+	if (!conf_relay_name_ok(f->name))
+		return "names of letters, digits, \"-\", \"_\" and \".\", at most 64";
+	for (const struct conf_filter *g = c->filters; g < f; g++)
+		if (span_eq(f->name, g->name))
+			return "each name once";
+	if (f->kind == CONF_FILTER_HTTP)
+		return url ? NULL
+			   : "a URL (http://... or https://...) as address of an http filter";
+	if (span_find(f->address, ':') == 0 || span_find(f->address, ':') == SPAN_NPOS ||
+	    sock_parse(f->address, &a) < 0 || !sock_port(&a))
+		return "ADDRESS:PORT, with an IP address, as address of a milter or of clamd";
+	return NULL;
+}
+
 /* A row of queue.rules: NULL, or what it should be. */
 static const char *rule_fault(const struct conf *c, const struct conf_rule *r)
 {
@@ -375,6 +396,12 @@ static int check_whole(struct reader *r)
 
 		if (fault)
 			return bad_value(r, "relay.routes", fault);
+	}
+	for (size_t i = 0; i < c->n_filters; i++) {
+		const char *fault = filter_fault(c, &c->filters[i]);
+
+		if (fault)
+			return bad_value(r, "filter.chain", fault);
 	}
 	if (!server_ok(c->dns_forward))
 		return bad_value(r, "dns.forward", "ADDRESS@PORT, or nothing");

@@ -55,6 +55,32 @@ static const struct conf_option route_columns[] = {
 static const struct conf_table routes =
 	TABLE(route_columns, conf_route, n_routes, CONF_MAX_ROUTES);
 
+static const struct conf_option filter_columns[] = {
+	{ .name = "name", .type = CONF_TEXT, .offset = COLUMN(conf_filter, name) },
+	{ .name = "kind",
+	  .type = CONF_CHOICE,
+	  .choices = "milter|clamd|http",
+	  .offset = COLUMN(conf_filter, kind) },
+	{ .name = "address", .type = CONF_TEXT, .offset = COLUMN(conf_filter, address) },
+	{ "for", CONF_CHOICE, "all", .choices = "all|inbound|submission",
+	  .offset = COLUMN(conf_filter, applies) },
+	{ "stages", CONF_CHOICE, "auto", .choices = "auto|all|message",
+	  .offset = COLUMN(conf_filter, stages) },
+	{ "timeout", CONF_DURATION, "30s", 1, HOUR, .offset = COLUMN(conf_filter, timeout) },
+	{ "timeout_message", CONF_DURATION, "4m", 1, HOUR,
+	  .offset = COLUMN(conf_filter, timeout_message) },
+	{ "on_error", CONF_CHOICE, "defer", .choices = "accept|defer|reject",
+	  .offset = COLUMN(conf_filter, on_error) },
+	{ "max_size", CONF_SIZE, "2G", 1, 2 * G, .offset = COLUMN(conf_filter, max_size) },
+	{ "too_large", CONF_CHOICE, "accept", .choices = "accept|defer|reject",
+	  .offset = COLUMN(conf_filter, too_large) },
+	{ "on_find", CONF_CHOICE, "reject", .choices = "reject|quarantine|header",
+	  .offset = COLUMN(conf_filter, on_find) },
+	{ "body", CONF_SIZE, "0", 0, 64 * M, .offset = COLUMN(conf_filter, body) },
+};
+static const struct conf_table filters = TABLE(filter_columns, conf_filter, n_filters,
+					       CONF_MAX_FILTERS);
+
 const struct conf_option conf_options[] = {
 	{ "server.hostname", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
 	  "The fully qualified name this server greets with. Must be set.", AT(hostname) },
@@ -121,6 +147,15 @@ const struct conf_option conf_options[] = {
 	  "A POP3 session that says nothing for this long is closed (RFC 1939 3: at least 10 "
 	  "minutes).",
 	  AT(pop3_timeout) },
+
+	{ "filter.chain", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Programs that judge messages before they are accepted, asked in this order: a list of "
+	  "{name: NAME, kind: milter|clamd|http, address: ADDRESS:PORT or URL, for: "
+	  "all|inbound|submission, stages: auto|all|message, timeout: 30s, timeout_message: 4m, "
+	  "on_error: accept|defer|reject, max_size: 2G, too_large: accept|defer|reject, on_find: "
+	  "reject|quarantine|header, body: 0}; name, kind and address must be given. The guide to "
+	  "filters (docs/filters.md) tells what each of them means.",
+	  AT(filters), &filters },
 
 	{ "submission.from", CONF_CHOICE, "owned", 0, 0, "owned|any", CONF_RELOAD,
 	  "Which addresses a user may put into the From field: own ones only, or any. Accounts and "

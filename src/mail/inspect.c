@@ -4,7 +4,7 @@
 
 #define INSPECT_MAX (20 * USEC_SEC) /* for all of one message */
 
-static inspect_stage_fn *const stages[] = { inspect_sender };
+static inspect_stage_fn *const stages[] = { inspect_sender, inspect_filters };
 
 static struct mail_inspection *inspection_new(void)
 {

@@ -37,7 +37,8 @@ struct mail_inspection {
 /* One stage: 0: done; ERR_AGAIN: questions were added to I->asks (which is let go by the caller). */
 typedef int inspect_stage_fn(struct core_env *env, struct mail_transaction *t, struct conf *conf,
 			     struct mail_inspection *i);
-inspect_stage_fn inspect_sender; /* authenticate.c */
+inspect_stage_fn inspect_sender;  /* authenticate.c */
+inspect_stage_fn inspect_filters; /* filters.c */
 
 struct ask_set *inspect_asks(struct core_env *env, struct mail_transaction *t); /* makes it if there is none */
 void inspect_sender_done(struct mail_inspection *i);

@@ -67,6 +67,7 @@ struct mail_rcpt {
 	unsigned notify; /* RCPT_NOTIFY_* */
 	struct mail_route *routes;
 	size_t n_routes;
+	bool added; /* by a filter: the client owes nothing to it, nor we an answer */
 	struct mail_verdict verdict; /* code 0: the whole message's (mail_transaction.each) */
 	struct mail_rcpt *next;
 };
@@ -91,6 +92,7 @@ struct mail_transaction {
 	bool esmtp, tls;
 	span tls_text; /* "TLSv1.3 TLS_AES_256_GCM_SHA384" */
 	bool submission, authenticated;
+	span auth_type; /* "PLAIN", ... */
 	struct directory_account account; /* authenticated */
 	/* the body: in memory, or its beginning (with the whole header) and the rest in a file */
 	struct buf body;
@@ -101,6 +103,7 @@ struct mail_transaction {
 	/* What others say of it (mail_inspect); WAKE(WAKE_ARG, WAKE_ID) is called from any thread, must
 	 * only post, and asks for mail_inspect() again.  Late ones may come after the transaction. */
 	struct mail_inspection *inspection;
+	struct mail_filters *filters;
 	void (*wake)(void *arg, uint64_t id);
 	void *wake_arg;
 	uint64_t wake_id;
@@ -115,9 +118,14 @@ int mail_body_add(struct core_env *env, struct mail_transaction *t, span piece, 
  * text in MEM) */
 bool mail_sender_allowed(struct core_env *env, const struct directory_account *a,
 			 const struct address *sender, struct arena *mem, struct mail_verdict *ret);
+/* Asks the filters of the configuration about RCPT, which is routed and not yet one of T's.  0: *RET
+ * has code 0, or is a refusal; ERR_AGAIN: as mail_inspect() with false. */
+int mail_filter_rcpt(struct core_env *env, struct mail_transaction *t, const struct address *rcpt,
+		     struct mail_verdict *ret);
 /* Asks of the outside what mail_receive() must know of a message that is complete: who stands behind
  * it (SPF, DKIM, ARC, DMARC, the client's name).  True: it is known.  False: answers are awaited;
- * call again after WAKE, and once more if it was a false alarm.  Ends within 20 s. */
+ * call again after WAKE, and once more if it was a false alarm.  Ends within 20 s, and what the
+ * filters of the configuration may take. */
 bool mail_inspect(struct core_env *env, struct mail_transaction *t);
 /* Takes the whole message: checks (loop, defects, submission rules), trace header, then one
  * account's commit or the queue.  A 2xx verdict means it is on disk.  Writes the timeline record.

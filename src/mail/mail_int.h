@@ -40,6 +40,24 @@ span mail_mailbox_of(span route);
 /* Puts HEADER in the place of the first OLD bytes of T's body. */
 int mail_body_set_header(struct mail_transaction *t, span header, size_t old);
 
+/* Puts bytes FROM .. FROM + N of FD in the place of all that follows the first HEADER_SIZE bytes of
+ * T's body.  As mail_body_add(). */
+int mail_body_replace(struct core_env *env, struct mail_transaction *t, size_t header_size, int fd,
+		      uint64_t from, uint64_t n, uint64_t max_size);
+/* Without a single field before the first empty line, or with a continuation line at the top? */
+bool mail_is_bare(span head, const struct message_facts *f);
+/* Is the header larger than what is kept of it? */
+bool mail_header_cut(const struct mail_transaction *t, const struct message_facts *f);
+/* Takes away Authentication-Results that claim to be ours; FACTS are then anew. */
+int mail_strip_forged(struct mail_transaction *t, const struct conf *conf,
+		      struct message_facts *facts);
+
+/* --- filters.c: what the chain of filters made of T --- */
+bool mail_was_filtered(const struct mail_transaction *t);
+bool mail_is_quarantined(const struct mail_transaction *t); /* to be held in the queue */
+bool mail_is_discarded(const struct mail_transaction *t);   /* to be answered 250 and not kept */
+void mail_filters_free(struct mail_filters *f);		    /* NULL is fine */
+
 void mail_inspection_free(struct mail_inspection *i); /* NULL is fine */
 
 /* The first sender behind A, a rewritten reverse-path of ours; false: *RET_WHY says why it leads nowhere. */

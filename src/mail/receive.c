@@ -74,24 +74,6 @@ static bool check_defects(struct receive *r, struct mail_verdict *ret)
 	return true;
 }
 
-/* Without a single field before the first empty line, or with a continuation line at the top, which
- * would go on with our own last field, there is no header. */
-static bool is_bare(span head, const struct message_facts *f)
-{
-	if (!head.n || span_starts(head, SPAN("\r\n")))
-		return false;
-	return !f->fields || head.p[0] == ' ' || head.p[0] == '\t';
-}
-
-/* Only the beginning of a large message is in memory, and what is not looked at is not checked. */
-static bool header_cut(const struct receive *r)
-{
-	span head = buf_span(&r->t->body);
-
-	return r->t->spool_fd >= 0 && !r->bare && r->facts.header_size == head.n &&
-	       !span_eq(span_from(head, head.n - MIN(head.n, (size_t)4)), SPAN("\r\n\r\n"));
-}
-
 /* For the queue, delivery asks this. */
 static bool was_here(const struct receive *r)
 {
@@ -100,26 +82,6 @@ static bool was_here(const struct receive *r)
 	return r->n == 1 && r->finals[0].route->kind == MAIL_ROUTE_LOCAL && r->facts.delivered_to &&
 	       trace_loops(span_sub(buf_span(&t->body), 0, r->facts.header_size),
 			   address_text(&r->finals[0].route->address, &t->mem));
-}
-
-/* What names us as its author was not written by us: it came from outside (RFC 8601 5).  Was read by
- * then: signatures may cover it. */
-static int strip_forged(struct receive *r)
-{
-	struct mail_transaction *t = r->t;
-	_cleanup_(buf_donep) struct buf header = BUF_INIT(r->facts.header_size);
-	size_t removed = 0;
-	int e;
-
-	if (!r->facts.authres)
-		return 0;
-	e = authres_strip(span_sub(buf_span(&t->body), 0, r->facts.header_size), r->conf->hostname,
-			  &header, &removed);
-	if (e < 0 || !removed)
-		return e;
-	e = mail_body_set_header(t, buf_span(&header), r->facts.header_size);
-	message_check(buf_span(&t->body), &r->facts);
-	return e;
 }
 
 static bool check_header(struct receive *r, struct mail_verdict *ret)
@@ -134,14 +96,15 @@ static bool check_header(struct receive *r, struct mail_verdict *ret)
 	}
 	FAILPOINT("mail.receive.parse");
 	message_check(buf_span(&t->body), &r->facts);
-	e = strip_forged(r);
+	/* What filters added since is not forged. */
+	e = mail_was_filtered(t) ? 0 : mail_strip_forged(t, r->conf, &r->facts);
 	poison_leave(r->env->poison, slot);
 	if (e < 0) {
 		*ret = verdict_of_error(e);
 		return false;
 	}
-	r->bare = is_bare(buf_span(&t->body), &r->facts);
-	if (header_cut(r))
+	r->bare = mail_is_bare(buf_span(&t->body), &r->facts);
+	if (mail_header_cut(r->t, &r->facts))
 		return refuse(ret, 552, "5.3.4",
 			      SPAN("the header is larger than this server takes"));
 	if (r->bare)
@@ -374,6 +337,7 @@ static int enqueue(struct receive *r, const struct final *finals, size_t n)
 				      .ret_hdrs = t->ret_hdrs,
 				      .envid = t->envid,
 				      .terms = t->terms,
+				      .held = mail_is_quarantined(t),
 				      .held_until = t->held_until,
 				      .account_id = t->authenticated ? span_str(t->account.id)
 								     : SPAN_NULL,
@@ -410,6 +374,7 @@ static int enqueue(struct receive *r, const struct final *finals, size_t n)
 static bool is_direct(const struct receive *r, const struct final *f)
 {
 	return f->route->kind == MAIL_ROUTE_LOCAL && !r->t->held_until &&
+	       !mail_is_quarantined(r->t) &&
 	       (!(f->notify & RCPT_NOTIFY_SUCCESS) || address_is_null(&r->t->sender));
 }
 
@@ -494,6 +459,16 @@ static int commit_each(struct receive *r)
 	return bad;
 }
 
+/* A filter wants that nobody has it, nor knows. */
+static struct mail_verdict discarded(const struct receive *r)
+{
+	struct mail_verdict v = accepted(r);
+
+	for (struct mail_rcpt *m = r->t->rcpts; m; m = m->next)
+		m->verdict = v;
+	return v;
+}
+
 /* A 2xx verdict means that it is on disk for whoever is not told otherwise. */
 static struct mail_verdict commit_all(struct receive *r)
 {
@@ -550,7 +525,7 @@ void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_
 	gather(&r);
 	if (make_text(&r, ret) && check_defects(&r, ret) && check_header(&r, ret) &&
 	    heed_inspection(&r, ret) && make_prefix(&r, ret))
-		*ret = commit_all(&r);
+		*ret = mail_is_discarded(t) ? discarded(&r) : commit_all(&r);
 	count_add(ret->code < 300 ? COUNT_SMTP_ACCEPTED : COUNT_SMTP_REJECTED, 1);
 	write_timeline(&r, ret);
 	buf_done(&r.prefix);

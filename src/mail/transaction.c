@@ -40,6 +40,7 @@ void mail_transaction_free(struct mail_transaction *t)
 		close(t->spool_fd);
 	forget_body(t);
 	mail_inspection_free(t->inspection);
+	mail_filters_free(t->filters);
 	arena_done(&t->mem);
 	free(t);
 }
@@ -102,7 +103,7 @@ int mail_body_set_header(struct mail_transaction *t, span header, size_t old)
 	struct buf fresh;
 	int e;
 
-	buf_init(&fresh, t->body.max);
+	buf_init(&fresh, t->body.max + header.n); /* it may have grown */
 	buf_put_span(&fresh, header);
 	e = buf_put_span(&fresh, span_from(buf_span(&t->body), old));
 	if (e < 0) {
@@ -126,6 +127,33 @@ struct buf mail_body_take(struct mail_transaction *t)
 	t->body_size = 0;
 	message_scan_init(&t->scan);
 	return taken;
+}
+
+int mail_body_replace(struct core_env *env, struct mail_transaction *t, size_t header_size, int fd,
+		      uint64_t from, uint64_t n, uint64_t max_size)
+{
+	enum { PIECE = 64 * 1024 };
+	_cleanup_(buf_donep) struct buf header = BUF_INIT(header_size);
+	_cleanup_(freep) char *piece = xmalloc(PIECE);
+	int e;
+
+	buf_put_span(&header, span_sub(buf_span(&t->body), 0, header_size));
+	forget_body(t);
+	close_fdp(&t->spool_fd);
+	t->spool_fd = -1;
+	t->body_size = 0;
+	message_scan_init(&t->scan);
+	e = mail_body_add(env, t, buf_span(&header), max_size);
+	while (e == 0 && n) {
+		size_t want = (size_t)MIN(n, (uint64_t)PIECE);
+
+		e = file_pread_all(fd, piece, want, from);
+		if (e == 0)
+			e = mail_body_add(env, t, span_of(piece, want), max_size);
+		from += want;
+		n -= want;
+	}
+	return e;
 }
 
 void mail_step(struct event_list *l, const char *name, const char *key, span value)

@@ -1,6 +1,8 @@
 /* AUTH (RFC 4954), in LANE_AUTH. */
 #include "smtp/session_int.h"
 
+#include <stdio.h>
+
 #include "base/codec.h"
 #include "base/log.h"
 
@@ -71,6 +73,7 @@ void smtp_cmd_auth(struct smtp_job *j, const struct smtp_command *c, span line)
 		smtp_say(j, 504, "5.5.4", SPAN("Mechanism not supported"));
 		return;
 	}
+	snprintf(j->st->auth_type, sizeof j->st->auth_type, "%.*s", SPAN_FMT(c->mechanism));
 	step = sasl_start(j->env->directory, c->mechanism, c->initial, &j->s->tls, &j->st->sasl,
 			  &challenge);
 	after_step(j, step, buf_span(&challenge));

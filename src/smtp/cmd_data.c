@@ -80,7 +80,8 @@ static void answer(struct smtp_job *j, const struct mail_verdict *v)
 	if (t->each && t->n_rcpts > 1 && v->code < 300) {
 		smtp_say(j, 353, "", SPAN("One answer per recipient follows"));
 		for (const struct mail_rcpt *m = t->rcpts; m; m = m->next)
-			smtp_say(j, m->verdict.code, m->verdict.enhanced, m->verdict.text);
+			if (!m->added)
+				smtp_say(j, m->verdict.code, m->verdict.enhanced, m->verdict.text);
 	}
 	smtp_say(j, v->code, v->enhanced, v->text);
 }

@@ -54,6 +54,7 @@ static struct mail_transaction *transaction_of(struct smtp_job *j)
 	t->tls_text = tls_text(&j->s->tls, &t->mem);
 	t->submission = smtp_is_submission(j->s);
 	t->authenticated = st->authenticated;
+	t->auth_type = st->authenticated ? arena_span(&t->mem, span_str(st->auth_type)) : SPAN_NULL;
 	t->account = st->account;
 	t->account.address = arena_span(&t->mem, st->account.address);
 	sock_ip_text(&t->peer, ip);

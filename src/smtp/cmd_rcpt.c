@@ -80,6 +80,20 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 	return (struct mail_verdict){ 250, "2.1.5", SPAN("Recipient ok") };
 }
 
+/* False: their answer is awaited, and the command will run again. */
+static bool filters_agree(struct smtp_job *j, const struct address *a, struct mail_verdict *v)
+{
+	struct mail_verdict refusal;
+
+	if (mail_filter_rcpt(j->env, j->st->mail, a, &refusal) == ERR_AGAIN) {
+		j->end = SMTP_END_WAIT;
+		return false;
+	}
+	if (refusal.code)
+		*v = refusal;
+	return true;
+}
+
 static void note(struct smtp_job *j, const struct address *a, const struct mail_verdict *v)
 {
 	struct mail_transaction *t = j->st->mail;
@@ -120,6 +134,8 @@ void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 	}
 	a = smtp_address_copy(&a, &t->mem);
 	v = judge(j, &a, &routes, &n);
+	if (v.code < 300 && !filters_agree(j, &a, &v))
+		return;
 	note(j, &a, &v);
 	smtp_say(j, v.code, v.enhanced, v.text);
 	if (v.code >= 300) {

@@ -13,6 +13,7 @@ struct smtp_session {
 	bool authenticated;
 	struct arena auth_mem; /* of ACCOUNT */
 	struct directory_account account;
+	char auth_type[24]; /* the mechanism that was used last */
 	struct sasl *sasl; /* an exchange is under way */
 	unsigned auth_failures;
 	struct mail_transaction *mail;

@@ -193,6 +193,16 @@ int mail_body_add(struct core_env *e, struct mail_transaction *t, span piece, ui
 	return t->body_size > max_size ? ERR_TOOBIG : buf_put_span(&t->body, piece);
 }
 
+int mail_filter_rcpt(struct core_env *e, struct mail_transaction *t, const struct address *rcpt,
+		     struct mail_verdict *ret)
+{
+	*ret = (struct mail_verdict){ 0 };
+	if (!fake.false_alarms)
+		return 0;
+	fake.false_alarms--;
+	return ERR_AGAIN;
+}
+
 bool mail_inspect(struct core_env *e, struct mail_transaction *t)
 {
 	if (!fake.false_alarms)
