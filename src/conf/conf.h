@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "sys/net.h"
 #include "sys/session.h"
 
 #define CONF_MAX_TEXT (64u * 1024) /* one channel message */
@@ -22,6 +23,10 @@ struct conf_listener {
 	enum sess_proto proto;
 	bool implicit_tls;
 	span *addresses; /* "ADDR:PORT" */
+	size_t n;
+};
+struct conf_networks {
+	struct net *nets;
 	size_t n;
 };
 #define CONF_LISTENERS 7 /* smtp submission submissions imap imaps pop3 pop3s */
@@ -96,6 +101,13 @@ struct conf {
 	usec smtp_timeout, imap_timeout, pop3_timeout; /* idle sessions */
 	struct conf_filter *filters; /* filter.chain, in order */
 	size_t n_filters;
+	/* who may come, and how often (per minute, of one address; 0: no limit) */
+	struct conf_networks trusted, proxy_from;
+	uint32_t connection_rate, message_rate, recipient_rate;
+	uint32_t unknown_rcpts, auth_failures; /* per hour */
+	uint32_t net_factor;
+	usec ban_time, greet_delay, tarpit_max, preauth_timeout;
+	uint64_t front_memory; /* bytes */
 	/* submission */
 	int submission_from; /* enum conf_from */
 	usec submission_hold; /* the longest hold a client may ask for; 0: none */
@@ -193,6 +205,7 @@ enum conf_type {
 	CONF_SIZE,
 	CONF_DURATION,
 	CONF_ADDRESSES,
+	CONF_NETWORKS,
 	CONF_CHOICE,
 	CONF_ROWS /* a list of maps */
 };

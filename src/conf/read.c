@@ -150,7 +150,7 @@ static int read_list(struct reader *r, const struct conf_option *o, const yaml_n
 
 	if (o->type == CONF_ROWS)
 		return read_rows(r, o, n);
-	if (o->type != CONF_ADDRESSES)
+	if (o->type != CONF_ADDRESSES && o->type != CONF_NETWORKS)
 		return bad_type(r, o, n);
 	for (; i < end; i++) {
 		yaml_node_t *item = yaml_document_get_node(&r->doc, *i);

@@ -114,6 +114,10 @@ const struct conf_option conf_options[] = {
 	  AT(listeners[5]) },
 	{ "listen.pop3s", CONF_ADDRESSES, "[::]:995", 0, 0, NULL, CONF_RESTART,
 	  "POP3 with TLS from the first byte.", AT(listeners[6]) },
+	{ "listen.proxy_from", CONF_NETWORKS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Networks of load balancers. A connection from there must begin with a PROXY header "
+	  "(version 1 or 2) that names the client; from anywhere else such a header is an error.",
+	  AT(proxy_from) },
 
 	{ "tls.certificates", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Certificates: a list of {chain: FILE, key: FILE} in PEM form; the first is the default, "
@@ -134,6 +138,46 @@ const struct conf_option conf_options[] = {
 	  "Client connections in all.", AT(max_connections) },
 	{ "limits.connections_per_ip", CONF_COUNT, "200", 1, 1000000, NULL, CONF_RELOAD,
 	  "Client connections of one IP address (IPv6: one /64).", AT(max_per_ip) },
+	{ "limits.trusted", CONF_NETWORKS, "127.0.0.0/8 ::1", 0, 0, NULL, CONF_RELOAD,
+	  "Networks that are never limited, slowed down or banned.", AT(trusted) },
+	{ "limits.net_factor", CONF_COUNT, "4", 1, 256, NULL, CONF_RELOAD,
+	  "How many times the connections, rates and failures of one address its whole network "
+	  "(IPv4 /24, IPv6 /48) may have.",
+	  AT(net_factor) },
+	{ "limits.connection_rate", CONF_COUNT, "300", 0, 1000000, NULL, CONF_RELOAD,
+	  "New connections of one IP address (IPv6: one /64) in a minute; 0 sets no limit.",
+	  AT(connection_rate) },
+	{ "limits.message_rate", CONF_COUNT, "600", 0, 1000000, NULL, CONF_RELOAD,
+	  "Messages that one IP address may send in a minute; 0 sets no limit.",
+	  AT(message_rate) },
+	{ "limits.recipient_rate", CONF_COUNT, "3000", 0, 10000000, NULL, CONF_RELOAD,
+	  "Recipients that one IP address may name in a minute; 0 sets no limit.",
+	  AT(recipient_rate) },
+	{ "limits.unknown_recipients", CONF_COUNT, "100", 0, 1000000, NULL, CONF_RELOAD,
+	  "Recipients that nobody here has, which one IP address may name in an hour; after that "
+	  "its sessions end with 421. 0 sets no limit.",
+	  AT(unknown_rcpts) },
+	{ "limits.auth_failures", CONF_COUNT, "10", 0, 1000000, NULL, CONF_RELOAD,
+	  "Different wrong passwords of one IP address in an hour; one more and it is banned. 0 "
+	  "sets no limit.",
+	  AT(auth_failures) },
+	{ "limits.ban", CONF_DURATION, "1h", 0, 365 * DAY, NULL, CONF_RELOAD,
+	  "How long a ban for wrong passwords lasts; 0 bans nobody.", AT(ban_time) },
+	{ "limits.greet_delay", CONF_DURATION, "0s", 0, 30, NULL, CONF_RELOAD,
+	  "Wait before the greeting of port 25. Who speaks before it is no mail server and is sent "
+	  "away; 0 greets at once.",
+	  AT(greet_delay) },
+	{ "limits.tarpit", CONF_DURATION, "8s", 0, 60, NULL, CONF_RELOAD,
+	  "The longest that an answer is held back from a session that makes errors; 0 never "
+	  "waits.",
+	  AT(tarpit_max) },
+	{ "limits.preauth", CONF_DURATION, "5m", 10, DAY, NULL, CONF_RELOAD,
+	  "The time a session has in all until it has logged in or, on port 25, named a recipient.",
+	  AT(preauth_timeout) },
+	{ "limits.memory", CONF_SIZE, "256M", 16 * M, 1024 * G, NULL, CONF_RELOAD,
+	  "Memory for what waits for clients or came from them, of all sessions. From three "
+	  "quarters of it on no new ones are taken; at its end those that hold most are closed.",
+	  AT(front_memory) },
 	{ "limits.hops", CONF_COUNT, "50", 5, 1000, NULL, CONF_RELOAD,
 	  "A message with more Received fields than this is in a loop and is refused.",
 	  AT(max_received) },

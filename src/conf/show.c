@@ -80,6 +80,7 @@ static json_t *value_json(const void *in, const struct conf_option *o)
 	const void *field = (const char *)in + o->offset;
 	_cleanup_(buf_donep) struct buf text = BUF_INIT(1024);
 	const struct conf_listener *l;
+	const struct conf_networks *nets;
 	json_t *list;
 
 	switch (o->type) {
@@ -90,6 +91,16 @@ static json_t *value_json(const void *in, const struct conf_option *o)
 		list = json_array();
 		for (size_t i = 0; i < l->n; i++)
 			json_array_append_new(list, json_span(l->addresses[i]));
+		return list;
+	case CONF_NETWORKS:
+		nets = field;
+		list = json_array();
+		for (size_t i = 0; i < nets->n; i++) {
+			char net[NET_TEXT];
+
+			net_text(&nets->nets[i], net);
+			json_array_append_new(list, json_string(net));
+		}
 		return list;
 	case CONF_TEXT:
 		return json_span(*(const span *)field);

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 
+#define NETWORKS_MAX 64 /* they are looked through one by one */
+
 #define FIELD(in, o, type)	 ((type *)(void *)((char *)(in) + (o)->offset))
 #define FIELD_CONST(in, o, type) ((const type *)(const void *)((const char *)(in) + (o)->offset))
 
@@ -101,6 +103,9 @@ void conf_expected(const struct conf_option *o, char *ret, size_t size)
 	case CONF_ADDRESSES:
 		snprintf(ret, size, "a list of ADDRESS:PORT, such as [\"%s\"]", o->fallback);
 		break;
+	case CONF_NETWORKS:
+		snprintf(ret, size, "a list of networks, such as [192.0.2.0/24, \"2001:db8::/48\"]");
+		break;
 	case CONF_CHOICE:
 		snprintf(ret, size, "one of %s", o->choices);
 		break;
@@ -180,6 +185,24 @@ static bool address_add(struct conf *c, struct conf_listener *l, span text)
 	return true;
 }
 
+/* Appends networks, divided by spaces where they stand in one value. */
+static bool networks_add(struct conf *c, struct conf_networks *l, span text)
+{
+	while (text.n) {
+		span word = span_cut(&text, ' ');
+		struct net n, *grown;
+
+		if (l->n >= NETWORKS_MAX || net_parse(word, &n) < 0)
+			return false;
+		grown = arena_array(&c->mem, struct net, l->n + 1);
+		for (size_t i = 0; i < l->n; i++)
+			grown[i] = l->nets[i];
+		grown[l->n++] = n;
+		l->nets = grown;
+	}
+	return true;
+}
+
 int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span text,
 		   const struct conf_place *at, struct err_info *info)
 {
@@ -229,6 +252,10 @@ int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span t
 		    !address_add(c, FIELD(in, o, struct conf_listener), text))
 			break;
 		return 0;
+	case CONF_NETWORKS:
+		if (!networks_add(c, FIELD(in, o, struct conf_networks), text))
+			break;
+		return 0;
 	case CONF_ROWS:
 		break;
 	}
@@ -267,7 +294,7 @@ static int rows_put(const struct conf *c, const struct conf_option *o, struct bu
 
 int conf_value_put(const void *in, const struct conf_option *o, struct buf *b)
 {
-	char text[64];
+	char text[NET_TEXT];
 	span choice;
 	int i;
 
@@ -296,6 +323,17 @@ int conf_value_put(const void *in, const struct conf_option *o, struct buf *b)
 		for (size_t n = 0; n < l->n; n++) {
 			buf_put_str(b, n ? ", " : "");
 			quoted_put(b, l->addresses[n]);
+		}
+		return buf_put_char(b, ']');
+	}
+	case CONF_NETWORKS: {
+		const struct conf_networks *l = FIELD_CONST(in, o, struct conf_networks);
+
+		buf_put_char(b, '[');
+		for (size_t n = 0; n < l->n; n++) {
+			net_text(&l->nets[n], text);
+			buf_put_str(b, n ? ", " : "");
+			quoted_put(b, span_str(text));
 		}
 		return buf_put_char(b, ']');
 	}

@@ -77,6 +77,7 @@ static enum wire_step refuse(struct imap_wire *w, span command, size_t *ret_used
 	buf_printf(out->reply, "%.*s BAD %s\r\n", SPAN_FMT(tag), why);
 	*ret_used = w->scan;
 	fresh_command(w);
+	out->errors += !w->authenticated;
 	if (!w->authenticated && ++w->bads >= MAX_BAD)
 		return close_with(out, SESS_WHY_ABUSE, "Too many bad commands");
 	return WIRE_REPLY;
@@ -415,12 +416,17 @@ static void imap_tls(void *state, const struct wire_env *env)
 
 static void imap_farewell(void *state, enum sess_why why, struct buf *reply)
 {
-	const char *text = why == SESS_WHY_TIMEOUT    ? "Idle for too long"
-			   : why == SESS_WHY_CORE     ? "[UNAVAILABLE] Server failure, try again"
-			   : why == SESS_WHY_SHUTDOWN ? "Server is shutting down"
-						      : NULL;
-	if (text)
-		buf_printf(reply, "* BYE %s\r\n", text);
+	static const char *const words[SESS_WHY_COUNT] = {
+		[SESS_WHY_TIMEOUT] = "Idle for too long",
+		[SESS_WHY_CORE] = "[UNAVAILABLE] Server failure, try again",
+		[SESS_WHY_SHUTDOWN] = "Server is shutting down",
+		[SESS_WHY_LOAD] = "[UNAVAILABLE] Too busy now, try again later",
+		[SESS_WHY_RATE] = "[UNAVAILABLE] Too many connections from your network",
+		[SESS_WHY_BANNED] = "[UNAVAILABLE] Your network is banned for now",
+		[SESS_WHY_PROXY] = "No PROXY header is expected from you",
+	};
+	if (words[why])
+		buf_printf(reply, "* BYE %s\r\n", words[why]);
 }
 
 static void imap_done(void *state)

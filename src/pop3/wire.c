@@ -26,6 +26,7 @@ static enum wire_step close_with(struct wire_out *out, enum sess_why why, const 
 static enum wire_step refuse(struct pop3_wire *w, struct wire_out *out, const char *why)
 {
 	buf_printf(out->reply, "-ERR %s\r\n", why);
+	out->errors += !w->authenticated;
 	if (!w->authenticated && ++w->bads >= MAX_BAD)
 		return close_with(out, SESS_WHY_ABUSE, NULL);
 	return WIRE_REPLY;
@@ -123,12 +124,17 @@ static void pop3_tls(void *state, const struct wire_env *env)
 
 static void pop3_farewell(void *state, enum sess_why why, struct buf *reply)
 {
-	const char *text = why == SESS_WHY_TIMEOUT    ? "Idle for too long"
-			   : why == SESS_WHY_CORE     ? "[SYS/TEMP] Server failure, try again"
-			   : why == SESS_WHY_SHUTDOWN ? "[SYS/TEMP] Server is shutting down"
-						      : NULL;
-	if (text)
-		buf_printf(reply, "-ERR %s\r\n", text);
+	static const char *const words[SESS_WHY_COUNT] = {
+		[SESS_WHY_TIMEOUT] = "Idle for too long",
+		[SESS_WHY_CORE] = "[SYS/TEMP] Server failure, try again",
+		[SESS_WHY_SHUTDOWN] = "[SYS/TEMP] Server is shutting down",
+		[SESS_WHY_LOAD] = "[SYS/TEMP] Too busy now, try again later",
+		[SESS_WHY_RATE] = "[SYS/TEMP] Too many connections from your network",
+		[SESS_WHY_BANNED] = "[SYS/TEMP] Your network is banned for now",
+		[SESS_WHY_PROXY] = "No PROXY header is expected from you",
+	};
+	if (words[why])
+		buf_printf(reply, "-ERR %s\r\n", words[why]);
 }
 
 static void pop3_done(void *state)

@@ -54,6 +54,8 @@ static void settings_replace(struct front *f, struct conf *conf, struct tls_serv
 	s->conf = conf ? conf : old ? conf_ref(old->conf) : NULL;
 	s->tls = tls ? tls : old && old->tls ? tls_server_ref(old->tls) : NULL;
 	f->settings = s;
+	if (s->conf)
+		atomic_store(&f->memory, (size_t)s->conf->front_memory);
 	pthread_mutex_unlock(&f->lock);
 	front_settings_unref(old);
 }

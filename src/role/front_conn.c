@@ -1,8 +1,9 @@
 /* The life of one connection: reading, driving the wire, talking to core, ending.
  *
- *     accept --> HANDSHAKE --> PARKED <--> AT_CORE <--> DRAINING
- *                    ^                        |
- *                    +------- STARTTLS <------+         any --> CLOSING --> LINGER --> DEAD
+ *     accept --> PROXY --> GREET --> HANDSHAKE --> PARKED <--> AT_CORE <--> DRAINING
+ *                                        ^                        |
+ *                                        +------- STARTTLS <------+
+ *     any --> CLOSING --> LINGER --> DEAD
  *
  * No function here frees a connection: conn_kill() leaves it DEAD, and it is freed in a later
  * round, so callers up the stack may still look at its state. */
@@ -14,100 +15,48 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "role/front_int.h"
-#include "role/wires.h"
 
 /* Reads of one connection in one round. */
 #define READ_ROUNDS 4
+#define IDLE_AFTER  (100 * USEC_MSEC)
 /* Commands that front answers itself, of one connection in one round: who sends nothing but NOOP
  * must not make everybody else wait for the end of it. */
 #define STEPS_PER_TURN 100
 
-static void conn_io(void *arg, unsigned events);
-static void conn_timeout(void *arg);
-
-/* ------------------------------------------------------------------ birth */
-
-static void greet(struct conn *c)
-{
-	struct buf *reply = &c->loop->reply;
-	buf_reset(reply);
-	c->wire_open = true;
-	c->state = CONN_PARKED;
-	c->ops->open(c->wire, &c->env, reply);
-	conn_write(c, buf_span(reply));
-}
-
-/* One block: the connection, the wire's state, the peer's address as text. */
-static struct conn *conn_alloc(const struct wire_ops *ops, const struct sockaddr_any *peer)
-{
-	char ip[SOCK_TEXT];
-	sock_ip_text(peer, ip);
-	size_t align = _Alignof(max_align_t);
-	size_t wire_at = (sizeof(struct conn) + align - 1) & ~(align - 1);
-	struct conn *c = xcalloc(1, wire_at + ops->size + strlen(ip) + 1);
-	c->wire = (char *)c + wire_at;
-	char *text = (char *)c->wire + ops->size;
-	strcpy(text, ip);
-	c->env.peer_ip = span_str(text);
-	c->ops = ops;
-	return c;
-}
-
-void conn_new(struct front_loop *l, int fd, enum sess_proto proto, bool implicit_tls,
-	      struct front_settings *settings, const struct sockaddr_any *peer,
-	      const struct sockaddr_any *local)
-{
-	struct conn *c = conn_alloc(front_wires[proto], peer);
-	c->loop = l;
-	/* Unique in this process: the loop in the high bits. */
-	c->id = (uint64_t)(l->number + 1) << 48 | ++l->last_id;
-	c->fd = fd;
-	c->settings = settings;
-	c->implicit_tls = implicit_tls;
-	c->peer = *peer;
-	c->local = *local;
-	/* Up to as much again as waits may have been taken but not yet moved away (take_input). */
-	c->in = BUF_INIT(2 * c->ops->input_limit + READ_PIECE);
-	c->env.hostname = settings->conf->hostname;
-	c->env.proto = proto;
-	c->env.tls = implicit_tls;
-	c->env.tls_available = !implicit_tls && settings->tls;
-	c->env.max_size = settings->conf->max_message;
-	c->env.max_rcpts = settings->conf->max_rcpts;
-	c->env.hold_max = settings->conf->submission_hold;
-	c->env.opened = clock_wall();
-	idmap_put(l->conns, c->id, c);
-	loop_timer_init(&c->timer, l->loop, conn_timeout, c);
-	c->io = loop_io_add(l->loop, fd, LOOP_READ | LOOP_HUP, conn_io, c);
-	if (implicit_tls) {
-		conn_start_tls(c);
-		return;
-	}
-	greet(c);
-	conn_settle(c);
-}
-
 /* ------------------------------------------------------------------ death */
 
-/* Keeps the sum over all connections; most events change nothing. */
-static void count_ahead(struct conn *c)
+/* Keeps the sums over all connections; most events change nothing. */
+static void count_memory(struct conn *c)
 {
+	size_t held = c->in.cap + c->out.n;
+	if (c->wire_open && c->ops->held)
+		held += c->ops->held(c->wire);
+	if (held != c->held)
+		front_memory_count(c, held);
 	if (c->in.cap == c->counted)
 		return;
 	atomic_fetch_add(&c->loop->front->ahead, c->in.cap - c->counted); /* wraps: subtracts */
 	c->counted = (uint32_t)c->in.cap;
 }
 
+void conn_release_memory(struct conn *c)
+{
+	if (c->wire_open)
+		c->ops->done(c->wire);
+	c->wire_open = false;
+	buf_done(&c->in);
+	rope_done(&c->out);
+	count_memory(c);
+}
+
 static void conn_free(struct conn *c)
 {
 	tls_conn_free(c->tls);
-	if (c->wire_open)
-		c->ops->done(c->wire);
-	buf_done(&c->in);
-	count_ahead(c);
-	rope_done(&c->out);
+	conn_release_memory(c);
 	close_fdp(&c->fd);
-	front_limits_leave(&c->loop->front->limits, &c->peer);
+	if (c->limited)
+		front_limits_peer_gone(&c->loop->front->limits, &c->peer);
+	front_limits_leave(&c->loop->front->limits);
 	front_settings_unref(c->settings);
 	free(c);
 }
@@ -152,6 +101,18 @@ void conn_kill(struct conn *c, enum sess_why why)
 		to_dead(c);
 }
 
+static void discard(struct conn *c)
+{
+	for (int i = 0; i < READ_ROUNDS; i++) {
+		ssize_t n = recv(c->fd, c->loop->piece, READ_PIECE, MSG_DONTWAIT);
+		if (n > 0)
+			continue;
+		if (n == 0 || errno != EAGAIN)
+			conn_kill(c, SESS_WHY_EOF);
+		return;
+	}
+}
+
 /* Everything has left: our end closes, and the peer gets a moment to read. */
 static void linger(struct conn *c)
 {
@@ -159,6 +120,13 @@ static void linger(struct conn *c)
 		tls_shutdown(c->tls);
 	if (c->eof || shutdown(c->fd, SHUT_WR) < 0) {
 		conn_kill(c, SESS_WHY_EOF);
+		return;
+	}
+	/* Last words get lost only where bytes of the peer are left unread; who said nothing more
+	 * has them, and must not hold up the end of the server. */
+	if (c->loop->drain_until) {
+		discard(c);
+		conn_kill(c, SESS_WHY_SHUTDOWN);
 		return;
 	}
 	c->state = CONN_LINGER;
@@ -171,8 +139,8 @@ void conn_close(struct conn *c, enum sess_why why)
 {
 	if (c->state >= CONN_CLOSING)
 		return;
-	if (c->in_pool || c->state == CONN_HANDSHAKE) {
-		conn_kill(c, why); /* nothing can be said in the middle of a handshake */
+	if (c->in_pool || c->state <= CONN_HANDSHAKE) {
+		conn_kill(c, why); /* nothing can be said before the greeting or in a handshake */
 		return;
 	}
 	conn_tell_closed(c, why);
@@ -185,7 +153,7 @@ void conn_close(struct conn *c, enum sess_why why)
 void conn_farewell(struct conn *c, enum sess_why why)
 {
 	struct buf *reply = &c->loop->reply;
-	if (c->state < CONN_CLOSING && c->state != CONN_HANDSHAKE && c->wire_open) {
+	if (c->state < CONN_CLOSING && c->state > CONN_HANDSHAKE && c->wire_open) {
 		buf_reset(reply);
 		c->ops->farewell(c->wire, why, reply);
 		conn_write(c, buf_span(reply));
@@ -193,21 +161,33 @@ void conn_farewell(struct conn *c, enum sess_why why)
 	conn_close(c, why);
 }
 
-void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings *s,
-		 bool implicit_tls, enum sess_why why)
+/* ------------------------------------------------------------------ the tarpit */
+
+void conn_hold(struct conn *c, usec d)
 {
-	if (!implicit_tls) {
-		_cleanup_(buf_donep) struct buf reply = BUF_INIT(4096);
-		_cleanup_(freep) void *wire = xcalloc(1, ops->size);
-		const struct wire_env env = { .hostname = s->conf->hostname, .proto = ops->proto };
-		ops->open(wire, &env, &reply);
-		buf_reset(&reply); /* not the greeting */
-		ops->farewell(wire, why, &reply);
-		ops->done(wire);
-		send(fd, reply.p, reply.n, MSG_NOSIGNAL | MSG_DONTWAIT);
-		shutdown(fd, SHUT_WR);
-	}
-	close(fd);
+	if (d <= 0 || c->state <= CONN_HANDSHAKE || c->state >= CONN_LINGER)
+		return;
+	c->on_hold = true;
+	c->timed = TIMED_HOLD;
+	loop_timer_arm(&c->timer, d);
+}
+
+void conn_unhold(struct conn *c)
+{
+	if (!c->on_hold)
+		return;
+	c->on_hold = false;
+	c->progress = PROGRESS; /* the timer starts anew */
+	conn_flush(c);
+	conn_pump(c);
+}
+
+/* Front has refused commands itself; what it says about the last one waits. */
+static void count_errors(struct conn *c, unsigned n)
+{
+	c->errors += n;
+	if (n && c->limited)
+		conn_hold(c, sess_tarpit(c->errors, c->settings->conf->tarpit_max));
 }
 
 /* ------------------------------------------------------------------ input */
@@ -215,7 +195,7 @@ void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings
 static bool may_feed(const struct conn *c)
 {
 	/* A peer that sends commands and reads no answers is not answered for ever. */
-	return c->state == CONN_PARKED && c->out.n <= OUT_LOW;
+	return c->state == CONN_PARKED && c->out.n <= OUT_LOW && !c->on_hold;
 }
 
 static void take_turns(void *arg)
@@ -249,7 +229,8 @@ static enum wire_step feed_steps(struct conn *c, span in, size_t *at, struct wir
 				 unsigned *left)
 {
 	enum wire_step step = WIRE_REPLY;
-	while (step == WIRE_REPLY && out->reply->n <= OUT_LOW && *left > 0) {
+	out->errors = 0;
+	while (step == WIRE_REPLY && out->reply->n <= OUT_LOW && *left > 0 && !out->errors) {
 		--*left;
 		size_t used = 0;
 		buf_reset(out->group);
@@ -274,6 +255,7 @@ static size_t feed(struct conn *c, span in)
 	do {
 		buf_reset(&l->reply);
 		step = feed_steps(c, in, &at, &out, &left);
+		count_errors(c, out.errors);
 		conn_write(c, buf_span(&l->reply));
 	} while (step == WIRE_REPLY && left > 0 && may_feed(c));
 	if (c->state != CONN_PARKED)
@@ -303,7 +285,9 @@ static void take_input(struct conn *c, span fresh)
 		return;
 	}
 	span in = direct ? fresh : span_from(buf_span(&c->in), c->in_at);
-	size_t used = may_feed(c) ? feed(c, in) : 0;
+	if (!c->has_spoken && !conn_first_bytes(c, in))
+		return;
+	size_t used = may_feed(c) && c->has_spoken ? feed(c, in) : 0;
 	if (c->state >= CONN_CLOSING)
 		return;
 	if (direct) {
@@ -326,8 +310,8 @@ static void take_input(struct conn *c, span fresh)
  * read ahead is bounded, or a slow disk would fill our memory with bodies. */
 static bool wants_input(const struct conn *c)
 {
-	return !c->eof && !c->waits_turn && c->state <= CONN_DRAINING &&
-	       c->state != CONN_HANDSHAKE && c->out.n <= OUT_LOW &&
+	return !c->eof && !c->waits_turn && !c->on_hold && c->state <= CONN_DRAINING &&
+	       c->state > CONN_HANDSHAKE && c->out.n <= OUT_LOW &&
 	       conn_waiting(c) < c->ops->input_limit &&
 	       (c->state == CONN_PARKED || atomic_load(&c->loop->front->ahead) < AHEAD_MAX);
 }
@@ -390,18 +374,29 @@ void conn_pump(struct conn *c)
 	conn_settle(c);
 }
 
-/* Core's word for this moment, else the configured time, else the protocol's own. */
+/* Who has not logged in has a time for each command, and one for all of them together. */
+static usec preauth_timeout(const struct conn *c)
+{
+	usec left = c->born + c->settings->conf->preauth_timeout - clock_mono();
+	return MAX(MIN(left, c->ops->preauth_seconds * USEC_SEC), USEC_MSEC);
+}
+
+/* Core's word for this moment, else the configured time, else the protocol's own; a phase of its own
+ * (a body) may have less. */
 static usec input_timeout(const struct conn *c)
 {
 	const struct conf *conf = c->settings->conf;
 	usec configured = c->ops->proto == SESS_PROTO_IMAP   ? conf->imap_timeout
 			  : c->ops->proto == SESS_PROTO_POP3 ? conf->pop3_timeout
 							     : conf->smtp_timeout;
+	unsigned phase = c->ops->phase_seconds ? c->ops->phase_seconds(c->wire) : 0;
 	if (c->idle_seconds)
 		return c->idle_seconds * USEC_SEC;
 	if (!c->established)
-		return c->ops->preauth_seconds * USEC_SEC;
-	return configured > 0 ? configured : c->ops->idle_seconds * USEC_SEC;
+		return preauth_timeout(c);
+	if (configured <= 0)
+		configured = c->ops->idle_seconds * USEC_SEC;
+	return phase ? MIN(phase * USEC_SEC, configured) : configured;
 }
 
 /* One timer serves all phases; it starts again with the phase and with progress. */
@@ -440,10 +435,15 @@ static void conn_advance(struct conn *c)
 /* Called at the end of every event: makes interest and timer follow the state. */
 void conn_settle(struct conn *c)
 {
-	conn_advance(c);
-	count_ahead(c);
-	if (c->in_pool || c->state == CONN_HANDSHAKE || c->state >= CONN_LINGER)
+	if (!c->on_hold)
+		conn_advance(c);
+	count_memory(c);
+	if (c->in_pool || c->state <= CONN_HANDSHAKE || c->state >= CONN_LINGER)
 		return;
+	if (c->on_hold) {
+		loop_io_set(c->io, 0);
+		return;
+	}
 	if (c->out.n == 0 && c->state == CONN_CLOSING) {
 		linger(c);
 		return;
@@ -459,30 +459,23 @@ void conn_settle(struct conn *c)
 	arm(c);
 }
 
-/* Nothing under way, and the peer has been silent for a moment. */
+/* Nothing under way, and the peer has been silent for a moment (the round trip between two
+ * commands). */
 bool conn_is_idle(const struct conn *c)
 {
 	return c->state == CONN_PARKED && conn_waiting(c) == 0 && c->out.n == 0 &&
-	       clock_mono() - c->last_read > USEC_SEC;
+	       clock_mono() - c->last_read > IDLE_AFTER;
 }
 
 /* ------------------------------------------------------------------ events */
 
-static void discard(struct conn *c)
-{
-	for (int i = 0; i < READ_ROUNDS; i++) {
-		ssize_t n = recv(c->fd, c->loop->piece, READ_PIECE, MSG_DONTWAIT);
-		if (n > 0)
-			continue;
-		if (n == 0 || errno != EAGAIN)
-			conn_kill(c, SESS_WHY_EOF);
-		return;
-	}
-}
-
-static void conn_io(void *arg, unsigned events)
+void conn_io(void *arg, unsigned events)
 {
 	struct conn *c = arg;
+	if (c->state < CONN_HANDSHAKE) {
+		conn_arrival_ready(c);
+		return;
+	}
 	if (c->state == CONN_HANDSHAKE) {
 		conn_handshake_step(c);
 		return;
@@ -502,10 +495,14 @@ static void conn_io(void *arg, unsigned events)
 	conn_settle(c);
 }
 
-static void conn_timeout(void *arg)
+void conn_timeout(void *arg)
 {
 	struct conn *c = arg;
-	if (c->state == CONN_PARKED && c->out.n == 0)
+	if (c->on_hold)
+		conn_unhold(c);
+	else if (c->state < CONN_HANDSHAKE)
+		conn_arrival_timeout(c);
+	else if (c->state == CONN_PARKED && c->out.n == 0)
 		conn_farewell(c, SESS_WHY_TIMEOUT);
 	else if (c->state == CONN_HANDSHAKE)
 		conn_kill(c, SESS_WHY_TLS);
@@ -547,7 +544,7 @@ void conn_handshake_done(struct conn *c)
 		if (c->opened)
 			conn_tell_tls(c);
 	} else {
-		greet(c);
+		conn_greet(c);
 	}
 	conn_read(c);
 	conn_settle(c);

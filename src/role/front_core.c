@@ -131,6 +131,22 @@ static void on_starttls(struct conn *c, span reply)
 	conn_settle(c);
 }
 
+static void on_hold(struct conn *c, span payload)
+{
+	struct cursor p = cursor_of(payload);
+	conn_hold(c, cursor_le32(&p) * USEC_MSEC);
+}
+
+void front_word(struct front *f, struct channel_msg *m)
+{
+	struct cursor p = cursor_of(m->payload);
+	struct sess_ban ban;
+	if (m->type == SESS_LOAD)
+		front_limits_busy(&f->limits, cursor_le32(&p) * USEC_MSEC);
+	else if (m->type == SESS_BAN && sess_ban_get(m->payload, &ban))
+		front_limits_ban(&f->limits, &ban);
+}
+
 void conn_core_message(struct conn *c, struct channel_msg *m)
 {
 	switch (m->type) {
@@ -147,6 +163,9 @@ void conn_core_message(struct conn *c, struct channel_msg *m)
 		break;
 	case SESS_CLOSE:
 		conn_close(c, SESS_WHY_EOF);
+		break;
+	case SESS_HOLD:
+		on_hold(c, m->payload);
 		break;
 	}
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
+#include "base/bucket.h"
 #include "base/map.h"
 #include "conf/conf.h"
 #include "role/control.h"
@@ -34,6 +35,7 @@ struct front_loop;
 
 #define HANDSHAKE_TIMEOUT (30 * USEC_SEC)
 #define WRITE_TIMEOUT	  (300 * USEC_SEC)
+#define PROXY_TIMEOUT	  (10 * USEC_SEC)
 #define LINGER_TIMEOUT	  (2 * USEC_SEC)
 #define DRAIN_TIMEOUT	  (10 * USEC_SEC)
 
@@ -51,17 +53,31 @@ void front_settings_unref(struct front_settings *s);
 
 /* ------------------------------------------------------------------ limits (front_limits.c) */
 
-/* Connections, in all and per address (IPv6: per /64).  Any thread. */
+/* Places, rates and bans, by address (IPv6: by /64) and by network (/24, /48).  Any thread. */
 struct front_limits {
 	pthread_mutex_t lock;
-	struct map *by_ip;  /* address bytes -> count */
+	struct map *by_net; /* host or network -> connections */
 	size_t total, room; /* the process cannot hold more than ROOM */
+	usec busy_until;    /* core cannot keep up: nobody new before */
+	struct bucket_table *buckets;
+	struct net_map *bans;
 };
+#define FRONT_WELCOME SESS_WHY_EOF /* 0: nothing speaks against it */
 void front_limits_init(struct front_limits *l);
 void front_limits_done(struct front_limits *l);
-bool front_limits_enter(struct front_limits *l, const struct conf *conf,
-			const struct sockaddr_any *peer);
-void front_limits_leave(struct front_limits *l, const struct sockaddr_any *peer);
+/* One more connection of anybody: FRONT_WELCOME and a place is taken, or SESS_WHY_LOAD. */
+enum sess_why front_limits_place(struct front_limits *l, const struct conf *conf);
+void front_limits_leave(struct front_limits *l); /* gives the place back */
+/* One more connection of PEER.  *RET_LIMITED: it was counted, and front_limits_peer_gone() is due. */
+enum sess_why front_limits_peer(struct front_limits *l, const struct conf *conf,
+				enum sess_proto proto, const struct sockaddr_any *peer,
+				bool *ret_limited);
+void front_limits_peer_gone(struct front_limits *l, const struct sockaddr_any *peer);
+void front_limits_ban(struct front_limits *l, const struct sess_ban *told);
+void front_limits_busy(struct front_limits *l, usec for_how_long);
+/* Counts a refusal for core, and logs it now and then. */
+void front_note_refusal(struct front *f, const char *proto, const struct sockaddr_any *peer,
+			enum sess_why why);
 
 /* ------------------------------------------------------------------ the output rope (front_out.c)
  */
@@ -76,6 +92,8 @@ void rope_done(struct rope *r);
 /* ------------------------------------------------------------------ connections (front_conn.c) */
 
 enum conn_state {
+	CONN_PROXY,	/* a balancer says first who is there */
+	CONN_GREET,	/* the greeting waits: a mail server does, too */
 	CONN_HANDSHAKE, /* TLS is being settled */
 	CONN_PARKED,	/* the wire reads */
 	CONN_AT_CORE,	/* a question is open at core */
@@ -87,7 +105,15 @@ enum conn_state {
 	CONN_DEAD,	/* freed at the end of the round, or when the pool gives it back */
 };
 
-enum conn_timed { TIMED_NOTHING, TIMED_INPUT, TIMED_WRITE, TIMED_HANDSHAKE, TIMED_LINGER };
+enum conn_timed {
+	TIMED_NOTHING,
+	TIMED_INPUT,
+	TIMED_WRITE,
+	TIMED_ARRIVAL,
+	TIMED_HANDSHAKE,
+	TIMED_HOLD,
+	TIMED_LINGER
+};
 /* A slow peer proves that it is alive by this much, not by single bytes. */
 #define PROGRESS 1024u
 
@@ -106,24 +132,52 @@ struct conn {
 	struct rope out;
 	struct conn *next;	     /* in the handshake queue, or among the dead */
 	TAILQ_ENTRY(conn) next_turn; /* in the loop's TURNS while WAITS_TURN */
-	usec last_read;
+	usec born, last_read;
 	uint32_t epoch;
 	uint32_t idle_seconds;
 	uint32_t progress; /* bytes since the timer was armed */
 	uint32_t counted;  /* IN's share of front->ahead */
+	uint32_t held;	   /* its share of the loop's HELD */
+	uint32_t errors;   /* commands that front refused */
 	int fd;
 	uint8_t state;	    /* enum conn_state */
 	uint8_t timed;	    /* enum conn_timed: what the timer is armed for */
 	uint8_t tls_result; /* of the last handshake step; written in the pool */
 	bool implicit_tls, opened, established, eof, in_pool, wire_open, read_wants_write,
 		waits_turn;
+	bool limited;  /* counted for its address; else trusted */
+	bool on_hold;  /* a tarpit: nothing is read or written until the timer */
+	bool has_spoken; /* its first bytes were looked at */
 	struct sockaddr_any peer, local;
 };
 
-/* Takes over FD and the place in the limits. */
-void conn_new(struct front_loop *l, int fd, enum sess_proto proto, bool implicit_tls,
-	      struct front_settings *settings, const struct sockaddr_any *peer,
-	      const struct sockaddr_any *local);
+/* --- front_arrive.c: from accept() to the greeting --- */
+
+/* A connection on its way from the accepting loop to its own. */
+struct arrival {
+	struct front_loop *loop;
+	struct front_settings *settings;
+	enum sess_proto proto;
+	bool implicit_tls, proxied, limited;
+	int fd;
+	struct sockaddr_any peer, local;
+};
+/* Takes over FD, the settings and what A holds in the limits. */
+void conn_new(struct front_loop *l, const struct arrival *a);
+void conn_greet(struct conn *c); /* the wire begins; after the handshake if there is one */
+/* An event of a connection that is not greeted yet. */
+void conn_arrival_ready(struct conn *c);
+void conn_arrival_timeout(struct conn *c);
+/* False: the first bytes of C are a PROXY header, which it may not send; it is sent away.  May
+ * leave has_spoken unset: too little came to tell. */
+bool conn_first_bytes(struct conn *c, span in);
+/* A refusal without a connection object: WHY's last words in one write, then the end. */
+void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings *s,
+		 bool implicit_tls, enum sess_why why);
+
+/* --- front_conn.c --- */
+void conn_io(void *arg, unsigned events); /* callbacks of a connection */
+void conn_timeout(void *arg);
 /* The last words, while the connection can still carry them; then closing. */
 void conn_farewell(struct conn *c, enum sess_why why);
 /* Everything written leaves, then the connection ends. */
@@ -136,15 +190,22 @@ void conn_settle(struct conn *c);
 bool conn_is_idle(const struct conn *c);
 /* Frees what conn_kill() left. */
 void conn_bury(struct front_loop *l);
-/* A refusal without a connection object: WHY's last words in one write, then the end. */
-void conn_refuse(int fd, const struct wire_ops *ops, const struct front_settings *s,
-		 bool implicit_tls, enum sess_why why);
+/* Frees at once what a killed connection holds for its peer. */
+void conn_release_memory(struct conn *c);
+/* Holds back what is said from now on, and what comes. */
+void conn_hold(struct conn *c, usec d);
+void conn_unhold(struct conn *c); /* before its time; nothing if it is not held */
 
 /* Bytes that were read and not taken by the wire. */
 static inline size_t conn_waiting(const struct conn *c)
 {
 	return c->in.n - c->in_at;
 }
+
+/* front_memory.c */
+void front_memory_count(struct conn *c, size_t held); /* C holds so much now */
+bool front_memory_short(const struct front *f);	      /* nobody new should come; any thread */
+size_t front_memory_share(const struct front *f);     /* of one loop */
 
 /* front_core.c */
 void conn_core_message(struct conn *c, struct channel_msg *m);
@@ -205,6 +266,8 @@ struct front_loop {
 	struct loop *loop;
 	struct channel *core; /* NULL: core is gone */
 	struct idmap *conns;
+	atomic_size_t held; /* by its connections for their peers; only the loop writes */
+	bool reclaiming;
 	uint64_t last_id;
 	struct conn *dead;
 	TAILQ_HEAD(turns, conn) turns; /* have input that the wire could take at once */
@@ -220,7 +283,10 @@ struct front {
 	pthread_mutex_t lock; /* of SETTINGS and TICKETS */
 	struct front_settings *settings;
 	struct front_limits limits;
-	atomic_size_t ahead; /* memory of all that was read and not taken by a wire */
+	atomic_size_t ahead;  /* memory of all that was read and not taken by a wire */
+	atomic_size_t memory; /* limits.memory */
+	atomic_uint refused[SESS_WHY_COUNT]; /* since core was told */
+	struct loop_timer counts_timer;	     /* loop 0 */
 	struct handshake_pool pool;
 	struct front_loop *loops[FRONT_MAX_LOOPS];
 	size_t n_loops;
@@ -243,5 +309,7 @@ void front_loop_attach(struct front_loop *l, int fd);
 void front_loop_drain(struct front_loop *l); /* any thread */
 void front_loop_free(struct front_loop *l);  /* after its thread has ended */
 void front_listen(struct front *f);	     /* before the loops run */
+/* What core says to front itself, not to a session. */
+void front_word(struct front *f, struct channel_msg *m);
 /* Tells core; a session that was never opened there is nobody's business. */
 void front_send(struct conn *c, enum sess_type type, span payload);

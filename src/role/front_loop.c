@@ -13,7 +13,8 @@
 #define ACCEPT_ROUNDS	64
 #define ACCEPT_PAUSE	(100 * USEC_MSEC)
 #define TICKET_ROTATION (12 * 3600 * USEC_SEC)
-#define DRAIN_STEP	(200 * USEC_MSEC)
+#define DRAIN_STEP	(20 * USEC_MSEC)
+#define COUNTS_EVERY	USEC_SEC
 #define GROUP_MAX	(CHANNEL_MAX - 16) /* with the epoch it must fit a message */
 
 /* ------------------------------------------------------------------ core */
@@ -28,6 +29,10 @@ void front_send(struct conn *c, enum sess_type type, span payload)
 static void core_message(void *arg, struct channel *ch, struct channel_msg *m)
 {
 	struct front_loop *l = arg;
+	if (m->id == 0) {
+		front_word(l->front, m);
+		return;
+	}
 	struct conn *c = idmap_get(l->conns, m->id);
 	if (c && c->opened) /* else it was closed while the message was under way */
 		conn_core_message(c, m);
@@ -80,25 +85,18 @@ void front_loop_core(struct front_loop *l, int fd)
 
 /* ------------------------------------------------------------------ accepting */
 
-struct arrival {
-	struct front_loop *loop;
-	struct front_settings *settings;
-	enum sess_proto proto;
-	bool implicit_tls;
-	int fd;
-	struct sockaddr_any peer, local;
-};
-
 static void arrive(void *arg)
 {
 	struct arrival *a = arg;
 	struct front_loop *l = a->loop;
 	if (l->core && !l->drain_until) {
-		conn_new(l, a->fd, a->proto, a->implicit_tls, a->settings, &a->peer, &a->local);
+		conn_new(l, a);
 	} else {
 		conn_refuse(a->fd, front_wires[a->proto], a->settings, a->implicit_tls,
 			    l->core ? SESS_WHY_SHUTDOWN : SESS_WHY_CORE);
-		front_limits_leave(&l->front->limits, &a->peer);
+		if (a->limited)
+			front_limits_peer_gone(&l->front->limits, &a->peer);
+		front_limits_leave(&l->front->limits);
 		front_settings_unref(a->settings);
 	}
 	free(a);
@@ -130,6 +128,23 @@ static void accept_resume(void *arg)
 			loop_io_set(f->listeners[i].io, LOOP_READ);
 }
 
+/* Who comes through a balancer is judged when it has said who that is. */
+static enum sess_why admit(struct front *f, struct arrival *a)
+{
+	const struct conf *conf = a->settings->conf;
+	if (front_memory_short(f))
+		return SESS_WHY_LOAD;
+	enum sess_why why = front_limits_place(&f->limits, conf);
+	if (why != FRONT_WELCOME)
+		return why;
+	a->proxied = net_list_has(conf->proxy_from.nets, conf->proxy_from.n, &a->peer);
+	if (!a->proxied)
+		why = front_limits_peer(&f->limits, conf, a->proto, &a->peer, &a->limited);
+	if (why != FRONT_WELCOME)
+		front_limits_leave(&f->limits);
+	return why;
+}
+
 static void accept_ready(void *arg, unsigned events)
 {
 	struct listener *ls = arg;
@@ -146,11 +161,13 @@ static void accept_ready(void *arg, unsigned events)
 			return;
 		}
 		a.settings = front_settings_get(f);
-		if (front_limits_enter(&f->limits, a.settings->conf, &a.peer)) {
+		enum sess_why why = admit(f, &a);
+		if (why == FRONT_WELCOME) {
 			distribute(f, a);
 			continue;
 		}
-		conn_refuse(a.fd, front_wires[a.proto], a.settings, a.implicit_tls, SESS_WHY_ABUSE);
+		front_note_refusal(f, front_wires[a.proto]->name, &a.peer, why);
+		conn_refuse(a.fd, front_wires[a.proto], a.settings, a.implicit_tls, why);
 		front_settings_unref(a.settings);
 	}
 }
@@ -162,9 +179,28 @@ static void rotate_tickets(void *arg)
 	loop_timer_arm(&f->ticket_timer, TICKET_ROTATION);
 }
 
+/* What front refused goes into core's counters. */
+static void tell_counts(void *arg)
+{
+	struct front *f = arg;
+	struct front_loop *l = f->loops[0];
+	bool any = false;
+	buf_reset(&l->payload);
+	for (size_t i = 0; i < SESS_WHY_COUNT && l->core; i++) {
+		unsigned n = atomic_exchange(&f->refused[i], 0);
+		buf_put_le32(&l->payload, n);
+		any |= n > 0;
+	}
+	if (any)
+		(void)channel_send(l->core, SESS_COUNTS, 0, buf_span(&l->payload), -1);
+	loop_timer_arm(&f->counts_timer, COUNTS_EVERY);
+}
+
 void front_listen(struct front *f)
 {
 	struct loop *l = f->loops[0]->loop;
+	loop_timer_init(&f->counts_timer, l, tell_counts, f);
+	loop_timer_arm(&f->counts_timer, COUNTS_EVERY);
 	loop_timer_init(&f->ticket_timer, l, rotate_tickets, f);
 	loop_timer_arm(&f->ticket_timer, TICKET_ROTATION);
 	loop_timer_init(&f->accept_timer, l, accept_resume, f);
@@ -179,6 +215,7 @@ static void stop_listening(struct front *f)
 {
 	loop_timer_stop(&f->accept_timer);
 	loop_timer_stop(&f->ticket_timer);
+	loop_timer_stop(&f->counts_timer);
 	for (size_t i = 0; i < f->n_listeners; i++) {
 		loop_io_del(f->listeners[i].io);
 		f->listeners[i].io = NULL;
@@ -197,7 +234,8 @@ static void drain_step(void *arg)
 	void *v;
 	while (idmap_next(l->conns, &it, NULL, &v)) {
 		struct conn *c = v;
-		bool nobody_yet = c->state == CONN_HANDSHAKE && !c->opened;
+		bool nobody_yet = c->state <= CONN_HANDSHAKE && !c->opened;
+		conn_unhold(c);
 		if (nobody_yet || (late && c->state >= CONN_CLOSING))
 			conn_kill(c, SESS_WHY_SHUTDOWN);
 		else if (late || conn_is_idle(c))

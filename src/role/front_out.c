@@ -121,7 +121,7 @@ void conn_write(struct conn *c, span s)
 {
 	if (c->state >= CONN_CLOSING)
 		return;
-	while (s.n > 0 && c->out.n == 0) {
+	while (s.n > 0 && c->out.n == 0 && !c->on_hold) {
 		ssize_t r = write_span(c, s);
 		if (r < 0) {
 			conn_kill(c, SESS_WHY_ERROR);

@@ -78,6 +78,7 @@ static void say(struct wire_out *out, unsigned code, const char *enhanced, const
 static enum done refuse(struct wire_out *out, const struct smtp_answer *a)
 {
 	say(out, a->code, a->enhanced, a->text);
+	out->errors++;
 	return DONE_JUNK;
 }
 
@@ -640,19 +641,42 @@ static void smtp_tls(void *state, const struct wire_env *env)
 static void smtp_farewell(void *state, enum sess_why why, struct buf *reply)
 {
 	static const struct {
+		unsigned code;
 		const char *enhanced, *text;
-	} words[] = {
-		[SESS_WHY_TIMEOUT] = { "4.4.2", "Idle for too long" },
-		[SESS_WHY_CORE] = { "4.3.2", "Service not available now" },
-		[SESS_WHY_SHUTDOWN] = { "4.3.2", "Service is shutting down" },
-		[SESS_WHY_ABUSE] = { "4.7.0", "Too many errors or connections" },
-		[SESS_WHY_TLS] = { NULL, NULL },
+	} words[SESS_WHY_COUNT] = {
+		[SESS_WHY_TIMEOUT] = { 421, "4.4.2", "Idle for too long" },
+		[SESS_WHY_CORE] = { 421, "4.3.2", "Service not available now" },
+		[SESS_WHY_SHUTDOWN] = { 421, "4.3.2", "Service is shutting down" },
+		[SESS_WHY_ABUSE] = { 421, "4.7.0", "Too many errors" },
+		[SESS_WHY_LOAD] = { 421, "4.3.2", "Too busy now, try again later" },
+		[SESS_WHY_RATE] = { 421, "4.7.0", "Too many connections from your network" },
+		[SESS_WHY_BANNED] = { 421, "4.7.0", "Your network is banned for now" },
+		[SESS_WHY_EARLY] = { 554, "5.5.1", "You spoke before the greeting" },
+		[SESS_WHY_PROXY] = { 554, "5.5.1", "No PROXY header is expected from you" },
 	};
 	const struct smtp_wire *w = state;
 
-	if ((size_t)why < ARRAY_LEN(words) && words[why].text)
-		buf_printf(reply, "421 %s %.*s %s\r\n", words[why].enhanced,
+	if (words[why].code)
+		buf_printf(reply, "%u %s %.*s %s\r\n", words[why].code, words[why].enhanced,
 			   SPAN_FMT(w->env.hostname), words[why].text);
+}
+
+/* A body moves or it ends (RFC 5321 4.5.3.2.4 and .5, seen from the other side). */
+static unsigned smtp_phase_seconds(const void *state)
+{
+	enum { DATA_INITIATION = 120, DATA_BLOCK = 180 };
+	const struct smtp_wire *w = state;
+
+	if (w->mode != M_DATA && w->mode != M_CHUNK)
+		return 0;
+	return w->total ? DATA_BLOCK : DATA_INITIATION;
+}
+
+static size_t smtp_held(const void *state)
+{
+	const struct smtp_wire *w = state;
+
+	return w->piece.cap;
 }
 
 const struct wire_ops smtp_wire_ops = {
@@ -668,6 +692,8 @@ const struct wire_ops smtp_wire_ops = {
 	.tls = smtp_tls,
 	.farewell = smtp_farewell,
 	.done = smtp_done,
+	.phase_seconds = smtp_phase_seconds,
+	.held = smtp_held,
 };
 
 const struct wire_ops submission_wire_ops = {
@@ -683,4 +709,6 @@ const struct wire_ops submission_wire_ops = {
 	.tls = smtp_tls,
 	.farewell = smtp_farewell,
 	.done = smtp_done,
+	.phase_seconds = smtp_phase_seconds,
+	.held = smtp_held,
 };

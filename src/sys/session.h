@@ -29,6 +29,7 @@
 
 #include "base/buf.h"
 #include "sys/channel.h"
+#include "sys/net.h"
 #include "sys/pool.h"
 #include "sys/sock.h"
 
@@ -48,11 +49,17 @@ enum sess_type { /* channel message types 1-31; id = session id */
 	SESS_BODY = 4,    /* u32 epoch, le32 flags (SESS_BODY_*), rest = bytes */
 	SESS_DRAINED = 5, /* u32 epoch */
 	SESS_CLOSED = 6,  /* u8 enum sess_why */
+	SESS_COUNTS = 7,  /* id 0: u32 for each enum sess_why: sessions that front itself refused or
+			     ended since the last such message */
 	/* core -> front */
 	SESS_OUTPUT = 16, /* rest = bytes for the peer */
 	SESS_PARK = 17,   /* u8 mode, u32 flags, u64 n, u32 idle seconds (0 = wire's default) */
 	SESS_STARTTLS = 18, /* rest = reply to send in clear, then handshake; clear bytes are dropped */
 	SESS_CLOSE = 19,  /* close once everything written has left */
+	SESS_HOLD = 20,   /* u32 milliseconds: what follows for the peer, and what the peer says,
+			     waits in front for so long (a tarpit without a thread) */
+	SESS_BAN = 21,    /* id 0: sess_ban_put */
+	SESS_LOAD = 22,   /* id 0: u32 milliseconds for which no new session is to be taken */
 };
 
 /* Flags of an input item. */
@@ -66,7 +73,23 @@ enum {
 	SESS_BODY_BAD = 2,  /* defects seen by the framer follow in bits 8.. of the same le32 */
 };
 
-enum sess_why { SESS_WHY_EOF, SESS_WHY_ERROR, SESS_WHY_TIMEOUT, SESS_WHY_CORE, SESS_WHY_SHUTDOWN, SESS_WHY_ABUSE, SESS_WHY_TLS };
+/* Why a session ends, or does not begin. */
+enum sess_why {
+	SESS_WHY_EOF,
+	SESS_WHY_ERROR,
+	SESS_WHY_TIMEOUT,
+	SESS_WHY_CORE,
+	SESS_WHY_SHUTDOWN,
+	SESS_WHY_ABUSE,
+	SESS_WHY_TLS,
+	SESS_WHY_LOAD,	 /* the server is full: of sessions, of memory, or of waiting work */
+	SESS_WHY_RATE,	 /* the peer's address or network has enough connections, or too many new ones */
+	SESS_WHY_BANNED,
+	SESS_WHY_EARLY,	 /* the peer spoke before the greeting */
+	SESS_WHY_PROXY,	 /* a PROXY header that is wrong, or from somebody who may not send one */
+	SESS_WHY_MEMORY, /* it held more than others when memory ran out */
+	SESS_WHY_COUNT
+};
 
 /* In which mode the wire reads on after core's answer. */
 enum sess_mode {
@@ -101,6 +124,14 @@ void sess_open_put(struct buf *b, enum sess_proto proto, bool implicit_tls,
 bool sess_open_get(span payload, enum sess_proto *ret_proto, bool *ret_implicit_tls,
 		   struct sockaddr_any *ret_peer, struct sockaddr_any *ret_local);
 void sess_body_put(struct buf *b, uint32_t epoch, uint32_t flags, span bytes);
+/* Until when a network may not come, by protocol.  0: it may. */
+#define SESS_BAN_FOREVER UINT64_MAX
+struct sess_ban {
+	struct net net;
+	uint64_t left[SESS_PROTO_COUNT]; /* microseconds from now */
+};
+void sess_ban_put(struct buf *b, const struct sess_ban *ban);
+bool sess_ban_get(span payload, struct sess_ban *ret);
 struct wire_park;
 void sess_park_put(struct buf *b, const struct wire_park *p);
 bool sess_park_get(span payload, struct wire_park *ret);
@@ -132,6 +163,7 @@ struct wire_out {
 	struct buf *group; /* items as in SESS_INPUT; wire_item_put */
 	struct buf *body;
 	uint32_t body_flags;
+	unsigned errors; /* grows with each command that was refused */
 	enum sess_why why;
 };
 void wire_item_put(struct buf *group, uint8_t flags, span bytes);
@@ -163,6 +195,10 @@ struct wire_ops {
 	/* The last words for each reason (421, * BYE, -ERR); may stay empty. */
 	void (*farewell)(void *w, enum sess_why why, struct buf *reply);
 	void (*done)(void *w);
+	/* The time-out in seconds of what the peer is at now, 0: the ordinary one.  May be NULL. */
+	unsigned (*phase_seconds)(const void *w);
+	/* Memory that W holds for its peer.  May be NULL. */
+	size_t (*held)(const void *w);
 };
 
 /* ------------------------------------------------------------------ core's side: sessions and jobs */
@@ -232,6 +268,11 @@ void sess_park(struct sess *s, const struct wire_park *p);
  * once more.  What the job wrote is sent; its arena is reset. */
 void sess_wait(struct sess *s);
 void sess_starttls(struct sess *s, span reply);
+/* What this job has to say waits in front for D, and so does what the peer says next. */
+void sess_hold(struct sess *s, usec d);
+/* How long the answer to the ERRORSth error of a session is held: nothing for the first few, then
+ * twice as long each time, at most MAX. */
+usec sess_tarpit(unsigned errors, usec max);
 void sess_close(struct sess *s);
 /* Any thread, any time: makes a SESS_IN_WAKE job run when the session is parked (coalesced).
  * Unknown ids are ignored. */

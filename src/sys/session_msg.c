@@ -79,6 +79,38 @@ bool sess_tls_get(struct cursor *c, struct sess_tls *ret)
 	return true;
 }
 
+void sess_ban_put(struct buf *b, const struct sess_ban *ban)
+{
+	buf_put_blob(b, net_key(&ban->net));
+	for (size_t i = 0; i < SESS_PROTO_COUNT; i++)
+		buf_put_le64(b, ban->left[i]);
+}
+
+bool sess_ban_get(span payload, struct sess_ban *ret)
+{
+	struct cursor c = cursor_of(payload);
+	span net = cursor_blob(&c);
+	struct sess_ban ban;
+	for (size_t i = 0; i < SESS_PROTO_COUNT; i++)
+		ban.left[i] = cursor_le64(&c);
+	if (!cursor_at_end(&c) || net.n != sizeof(ban.net))
+		return false;
+	memcpy(&ban.net, net.p, net.n);
+	if (ban.net.bits > 128)
+		return false;
+	*ret = ban;
+	return true;
+}
+
+usec sess_tarpit(unsigned errors, usec max)
+{
+	enum { FREE = 3, DOUBLINGS = 16 };
+	if (errors <= FREE)
+		return 0;
+	usec d = USEC_SEC / 2 << MIN(errors - FREE - 1, (unsigned)DOUBLINGS);
+	return MIN(d, max);
+}
+
 void wire_item_put(struct buf *group, uint8_t flags, span bytes)
 {
 	buf_put_char(group, (char)flags);

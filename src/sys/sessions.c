@@ -50,6 +50,7 @@ struct session {
 	struct arena arena;
 	struct buf out;
 	size_t unsent, unsent_at_park;
+	usec hold; /* of the job that runs */
 	enum ending ending;
 	struct wire_park park;
 	struct buf starttls_reply;
@@ -133,6 +134,21 @@ void sess_wait(struct sess *s)
 	       (x->current->in.kind == SESS_IN_INPUT || x->current->in.kind == SESS_IN_BODY));
 }
 
+void sess_hold(struct sess *s, usec d)
+{
+	session_of(s)->hold = d;
+}
+
+static void send_hold(struct session *x)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(4);
+	if (x->hold < USEC_MSEC)
+		return;
+	buf_put_le32(&b, (uint32_t)(x->hold / USEC_MSEC));
+	channel_send(x->front, SESS_HOLD, x->s.id, buf_span(&b), -1);
+	x->hold = 0;
+}
+
 void sess_starttls(struct sess *s, span reply)
 {
 	struct session *x = session_of(s);
@@ -163,6 +179,7 @@ static void send_ending(struct session *x)
 {
 	bool broken = x->out.failed; /* output is missing: the client must not go on */
 	channel_cork(x->front);
+	send_hold(x);
 	send_output(x);
 	if (broken || x->ending == END_CLOSE)
 		channel_send(x->front, SESS_CLOSE, x->s.id, SPAN_NULL, -1);

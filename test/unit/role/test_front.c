@@ -94,6 +94,11 @@ static void wire_farewell(void *w, enum sess_why why, struct buf *reply)
 					     [SESS_WHY_CORE] = "core",
 					     [SESS_WHY_SHUTDOWN] = "shutdown",
 					     [SESS_WHY_ABUSE] = "abuse",
+					     [SESS_WHY_RATE] = "rate",
+					     [SESS_WHY_EARLY] = "early",
+					     [SESS_WHY_PROXY] = "proxy",
+					     [SESS_WHY_BANNED] = "banned",
+					     [SESS_WHY_LOAD] = "load",
 					     [SESS_WHY_TLS] = "" };
 	if (why < ARRAY_LEN(texts) && texts[why])
 		buf_printf(reply, "farewell %s\r\n", texts[why]);
@@ -296,6 +301,9 @@ int conf_parse(span text, const char *file, struct conf **ret, struct err_info *
 	c->max_message = 1 << 20;
 	c->max_connections = 100;
 	c->max_per_ip = max_per_ip;
+	c->net_factor = 100;
+	c->preauth_timeout = 3600 * USEC_SEC;
+	c->front_memory = 256 << 20;
 	*ret = c;
 	return 0;
 }
@@ -831,7 +839,7 @@ static void test_per_ip_limit(void **state)
 		hear_line(&c[i], "hello mx.test starttls");
 	}
 	dial(&c[10], &s->clear);
-	hear_line(&c[10], "farewell abuse");
+	hear_line(&c[10], "farewell rate");
 	hear_end(&c[10]);
 	for (int i = 0; i < 11; i++)
 		hang_up(&c[i]);
