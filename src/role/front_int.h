@@ -10,10 +10,10 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
-#include "base/bucket.h"
 #include "base/map.h"
 #include "conf/conf.h"
 #include "role/control.h"
+#include "role/front_limits.h"
 #include "sys/channel.h"
 #include "sys/loop.h"
 #include "sys/session.h"
@@ -50,34 +50,6 @@ struct front_settings {
 };
 struct front_settings *front_settings_get(struct front *f); /* a reference to the current one */
 void front_settings_unref(struct front_settings *s);
-
-/* ------------------------------------------------------------------ limits (front_limits.c) */
-
-/* Places, rates and bans, by address (IPv6: by /64) and by network (/24, /48).  Any thread. */
-struct front_limits {
-	pthread_mutex_t lock;
-	struct map *by_net; /* host or network -> connections */
-	size_t total, room; /* the process cannot hold more than ROOM */
-	usec busy_until;    /* core cannot keep up: nobody new before */
-	struct bucket_table *buckets;
-	struct net_map *bans;
-};
-#define FRONT_WELCOME SESS_WHY_EOF /* 0: nothing speaks against it */
-void front_limits_init(struct front_limits *l);
-void front_limits_done(struct front_limits *l);
-/* One more connection of anybody: FRONT_WELCOME and a place is taken, or SESS_WHY_LOAD. */
-enum sess_why front_limits_place(struct front_limits *l, const struct conf *conf);
-void front_limits_leave(struct front_limits *l); /* gives the place back */
-/* One more connection of PEER.  *RET_LIMITED: it was counted, and front_limits_peer_gone() is due. */
-enum sess_why front_limits_peer(struct front_limits *l, const struct conf *conf,
-				enum sess_proto proto, const struct sockaddr_any *peer,
-				bool *ret_limited);
-void front_limits_peer_gone(struct front_limits *l, const struct sockaddr_any *peer);
-void front_limits_ban(struct front_limits *l, const struct sess_ban *told);
-void front_limits_busy(struct front_limits *l, usec for_how_long);
-/* Counts a refusal for core, and logs it now and then. */
-void front_note_refusal(struct front *f, const char *proto, const struct sockaddr_any *peer,
-			enum sess_why why);
 
 /* ------------------------------------------------------------------ the output rope (front_out.c)
  */
@@ -201,11 +173,6 @@ static inline size_t conn_waiting(const struct conn *c)
 {
 	return c->in.n - c->in_at;
 }
-
-/* front_memory.c */
-void front_memory_count(struct conn *c, size_t held); /* C holds so much now */
-bool front_memory_short(const struct front *f);	      /* nobody new should come; any thread */
-size_t front_memory_share(const struct front *f);     /* of one loop */
 
 /* front_core.c */
 void conn_core_message(struct conn *c, struct channel_msg *m);
