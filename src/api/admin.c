@@ -16,7 +16,7 @@
 #define SEND_TIMEOUT_S	   60
 #define ANSWER_MAX	   (1024u * 1024) /* of one line */
 
-static const struct admin_command *const families[] = { admin_directory_commands,
+static const struct admin_command *const families[] = { admin_ban_commands, admin_directory_commands,
 							admin_queue_commands, admin_trace_commands,
 							admin_explain_commands,
 							admin_server_commands };

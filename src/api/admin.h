@@ -12,7 +12,8 @@
 struct admin_hooks {
 	void *arg;
 	void (*clock_set)(void *arg, usec offset); /* lab only; tells everybody */
-	void (*reload)(void *arg);		   /* asks parent */
+	/* Asks parent, and waits for its answer: 0, or an error and why in INFO. */
+	int (*reload)(void *arg, struct err_info *info);
 	void (*stop)(void *arg);
 	void (*relay_kick)(void *arg); /* the queue changed by hand: look now */
 	size_t (*sessions)(void *arg);

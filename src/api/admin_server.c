@@ -39,8 +39,10 @@ static int cmd_clock(struct admin_request *r)
 
 static int cmd_reload(struct admin_request *r)
 {
-	r->hooks->reload(r->hooks->arg);
-	return 0;
+	struct err_info info = { 0 };
+	int e = r->hooks->reload(r->hooks->arg, &info);
+
+	return e < 0 ? admin_fail(r, e, "%s", info.text) : 0;
 }
 
 static int cmd_stop(struct admin_request *r)

@@ -51,7 +51,6 @@ bool help_family(FILE *to, const char *word);
 /* --- commands that ask the server (remote.c) --- */
 int cli_run_remote(struct cli *c);
 int cli_account_rm(struct cli *c);
-int cli_reload(struct cli *c);
 
 /* --- commands that work by themselves --- */
 int cli_setup(struct cli *c);
@@ -74,4 +73,4 @@ int cli_dmarc_check(struct cli *c);
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_check, render_account_added,
 	render_account_removed, render_alias, render_queue, render_trace, render_status, render_explain,
-	render_count;
+	render_count, render_ban;

@@ -62,9 +62,12 @@ static void show_row(void *arg, const json_t *row)
 /* The thing that the command was about, for "example.org: removed". */
 static const char *subject(const struct cli *c)
 {
-	const char *s = cli_arg(c, "address");
+	static const char *const names[] = { "address", "domain", "network" };
+	const char *s = NULL;
 
-	return s ? s : cli_arg(c, "domain");
+	for (size_t i = 0; !s && i < ARRAY_LEN(names); i++)
+		s = cli_arg(c, names[i]);
+	return s;
 }
 
 static void say_done(const struct cli *c, const struct shown *s)
@@ -110,18 +113,5 @@ int cli_account_rm(struct cli *c)
 			return cli_error(EX_USAGE, "nothing was removed");
 	}
 	json_object_del(c->args, "yes");
-	return cli_run_remote(c);
-}
-
-/* The server keeps its configuration when the new one is wrong, and only its log says so; what can
- * be found wrong here is said here. */
-int cli_reload(struct cli *c)
-{
-	_cleanup_(conf_unrefp) struct conf *conf = NULL;
-	_cleanup_(buf_donep) struct buf text = BUF_INIT(CONF_MAX_TEXT);
-	struct err_info info = { 0 };
-
-	if (!c->socket && conf_load(c->config, &conf, &text, &info) < 0)
-		return cli_error(EX_CONFIG, "%s; the server was not asked", info.text);
 	return cli_run_remote(c);
 }

@@ -253,3 +253,24 @@ void render_count(const struct cli *c, const json_t *row, size_t number)
 	else
 		printf("%lld recipients\n", (long long)json_int(row, "recipients", 0));
 }
+
+void render_ban(const struct cli *c, const json_t *row, size_t number)
+{
+	const json_t *protos = json_object_get(row, "protocols"), *p;
+	const char *until = json_string_value(json_object_get(row, "until"));
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(200);
+	size_t i;
+
+	(void)c;
+	if (!number)
+		printf("%-32s %-28s %-25s %s\n", "NETWORK", "PROTOCOLS", "UNTIL", "WHY");
+	json_array_foreach(protos, i, p)
+	{
+		buf_put_str(&b, i ? "," : "");
+		buf_put_str(&b, json_string_value(p));
+	}
+	put(json_str(row, "network"), 32);
+	printf(" %-28s %-25s ", buf_cstr(&b), until ? until : "lifted by hand");
+	put(json_str(row, "reason"), 0);
+	printf("\n");
+}

@@ -17,6 +17,12 @@ static const char *const names[COUNT_MAX] = {
 	[COUNT_AUTH_FAILED] = "auth_failed",
 	[COUNT_POISON] = "poison",
 	[COUNT_LOOPS] = "loops",
+	[COUNT_REFUSED_LOAD] = "refused_load",
+	[COUNT_REFUSED_RATE] = "refused_rate",
+	[COUNT_REFUSED_BANNED] = "refused_banned",
+	[COUNT_EARLY_TALKERS] = "early_talkers",
+	[COUNT_PROXY_ERRORS] = "proxy_errors",
+	[COUNT_MEMORY_CLOSED] = "memory_closed",
 };
 
 void count_add(enum counter c, uint64_t n)

@@ -37,7 +37,10 @@ int events_find(struct events *e, span key, struct arena *mem, struct id *ret, s
 /* --- counters: cheap process-wide numbers for `status` and metrics --- */
 enum counter {
 	COUNT_SESSIONS, COUNT_SMTP_ACCEPTED, COUNT_SMTP_REJECTED, COUNT_DELIVERED_LOCAL, COUNT_DELIVERED_REMOTE, COUNT_DEFERRED,
-	COUNT_BOUNCED, COUNT_AUTH_OK, COUNT_AUTH_FAILED, COUNT_POISON, COUNT_LOOPS, COUNT_MAX };
+	COUNT_BOUNCED, COUNT_AUTH_OK, COUNT_AUTH_FAILED, COUNT_POISON, COUNT_LOOPS,
+	/* sessions that front refused or ended */
+	COUNT_REFUSED_LOAD, COUNT_REFUSED_RATE, COUNT_REFUSED_BANNED, COUNT_EARLY_TALKERS, COUNT_PROXY_ERRORS, COUNT_MEMORY_CLOSED,
+	COUNT_MAX };
 void count_add(enum counter c, uint64_t n);
 uint64_t count_get(enum counter c);
 const char *count_name(enum counter c);

@@ -30,11 +30,13 @@ static struct imap_answer logged_in(struct imap_job *j, const struct directory_a
 	return imap_ok(arena_printf(j->s->mem, "[CAPABILITY %s] Logged in", buf_cstr(&caps)));
 }
 
-static struct imap_answer refused(struct imap_job *j, span login)
+static struct imap_answer refused(struct imap_job *j, span login, uint64_t guess)
 {
+	_cleanup_(conf_unrefp) struct conf *conf = j->env->conf(j->env);
 	log_auth(j, "imap.auth_failed", LOG_NOTICE, login);
 	count_add(COUNT_AUTH_FAILED, 1);
-	if (++j->st->auth_failures >= MAX_FAILURES)
+	bool banned = guard_login_failed(j->env->guard, conf, j->s, guess);
+	if (++j->st->auth_failures >= MAX_FAILURES || banned)
 		imap_bye(j, "Too many failed logins");
 	return imap_no("[AUTHENTICATIONFAILED] Wrong user name or password");
 }
@@ -46,15 +48,24 @@ static struct imap_answer admit(struct imap_job *j, const struct directory_accou
 	return logged_in(j, a);
 }
 
+/* Front turns new sessions away; this one was here before. */
+static struct imap_answer banned_meanwhile(struct imap_job *j)
+{
+	imap_bye(j, "[UNAVAILABLE] Your network is banned for now");
+	return imap_no("[UNAVAILABLE] Not now");
+}
+
 struct imap_answer imap_cmd_login(struct imap_job *j, struct imap_args *a)
 {
 	if (!j->s->tls.active)
 		return imap_no("[PRIVACYREQUIRED] LOGIN needs TLS");
+	if (!guard_may_log_in(j->env->guard, j->s))
+		return banned_meanwhile(j);
 	struct directory_account acc;
 	int r = directory_authenticate(j->env->directory, a->text[0], a->text[1], j->s->mem, &acc);
 	if (r == 0)
 		return admit(j, &acc);
-	return r == ERR_AUTH ? refused(j, a->text[0])
+	return r == ERR_AUTH ? refused(j, a->text[0], guard_guess(a->text[0], a->text[1]))
 			     : imap_no("[UNAVAILABLE] Authentication is not possible now");
 }
 
@@ -73,7 +84,7 @@ static struct imap_answer after_step(struct imap_job *j, enum sasl_step step, sp
 		answer = admit(j, &acc);
 		break;
 	case SASL_FAILED:
-		answer = refused(j, st->sasl ? sasl_login(st->sasl) : SPAN_NULL);
+		answer = refused(j, sasl_login(st->sasl), sasl_guess(st->sasl));
 		break;
 	case SASL_CANCELLED:
 		answer = imap_bad("Authentication cancelled");
@@ -93,6 +104,8 @@ struct imap_answer imap_cmd_authenticate(struct imap_job *j, struct imap_args *a
 		return sasl_allowed(a->text[0], true)
 			       ? imap_no("[PRIVACYREQUIRED] Mechanism needs TLS")
 			       : imap_no("[CANNOT] Unknown mechanism");
+	if (!guard_may_log_in(j->env->guard, j->s))
+		return banned_meanwhile(j);
 	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(SASL_MAX_LINE);
 	span initial = a->has_initial ? a->text[1] : SPAN_NULL;
 	enum sasl_step step = sasl_start(j->env->directory, a->text[0], initial, &j->s->tls,

@@ -4,6 +4,7 @@
 #include "conf/conf.h"
 #include "directory/directory.h"
 #include "events/events.h"
+#include "guard/guard.h"
 #include "queue/queue.h"
 #include "store/store.h"
 #include "sys/pool.h"
@@ -14,6 +15,7 @@ struct core_env {
 	struct store *store;
 	struct queue *queue;
 	struct events *events;
+	struct guard *guard;
 	struct poison *poison;
 	struct sess_table *sessions;
 	struct ask_table *asks; /* questions to `out` (sys/ask.h) */

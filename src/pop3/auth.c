@@ -36,12 +36,24 @@ static void admit(struct pop3_job *j, const struct directory_account *a)
 	pop3_ok(j, "Logged in");
 }
 
-static void refused(struct pop3_job *j, span login)
+static void refused(struct pop3_job *j, span login, uint64_t guess)
 {
+	_cleanup_(conf_unrefp) struct conf *conf = j->env->conf(j->env);
 	count_add(COUNT_AUTH_FAILED, 1);
 	log_auth(j, "pop3.auth_failed", LOG_NOTICE, login);
 	pop3_err(j, "[AUTH] Wrong user name or password");
-	j->st->closing = ++j->st->auth_failures >= MAX_FAILURES;
+	j->st->closing = guard_login_failed(j->env->guard, conf, j->s, guess);
+	j->st->closing |= ++j->st->auth_failures >= MAX_FAILURES;
+}
+
+/* Front turns new sessions away; this one was here before. */
+static bool may_log_in(struct pop3_job *j)
+{
+	if (guard_may_log_in(j->env->guard, j->s))
+		return true;
+	pop3_err(j, "[SYS/TEMP] Your network is banned for now");
+	j->st->closing = true;
+	return false;
 }
 
 void pop3_cmd_user(struct pop3_job *j, const struct pop3_args *a)
@@ -64,6 +76,8 @@ void pop3_cmd_pass(struct pop3_job *j, const struct pop3_args *a)
 		pop3_err(j, "Send USER first");
 		return;
 	}
+	if (!may_log_in(j))
+		return;
 	int r = directory_authenticate(j->env->directory, st->user, a->text, j->s->mem, &acc);
 	span user = arena_span(j->s->mem, st->user);
 	free((char *)st->user.p);
@@ -71,7 +85,7 @@ void pop3_cmd_pass(struct pop3_job *j, const struct pop3_args *a)
 	if (r == 0)
 		admit(j, &acc);
 	else if (r == ERR_AUTH)
-		refused(j, user);
+		refused(j, user, guard_guess(user, a->text));
 	else
 		pop3_err(j, "[SYS/TEMP] Authentication is not possible now");
 }
@@ -89,7 +103,7 @@ static void after_step(struct pop3_job *j, enum sasl_step step, span challenge)
 		admit(j, &acc);
 		break;
 	case SASL_FAILED:
-		refused(j, st->sasl ? sasl_login(st->sasl) : SPAN_NULL);
+		refused(j, sasl_login(st->sasl), sasl_guess(st->sasl));
 		break;
 	case SASL_CANCELLED:
 		pop3_err(j, "Authentication cancelled");
@@ -108,6 +122,8 @@ void pop3_cmd_auth(struct pop3_job *j, const struct pop3_args *a)
 		pop3_err(j, "Mechanism is unknown, or needs TLS");
 		return;
 	}
+	if (!may_log_in(j))
+		return;
 	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(SASL_MAX_LINE);
 	enum sasl_step step = sasl_start(j->env->directory, a->text, a->initial, &j->s->tls,
 					 &j->st->sasl, &challenge);

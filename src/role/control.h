@@ -16,6 +16,7 @@ enum control_type {
 	CONTROL_POISON = 137,  /* core: fd of the shared poison page */
 	CONTROL_START = 138,   /* everything was sent: sandbox, then serve */
 	CONTROL_RELAY_PASSWORDS = 140, /* core, before CONF: payload = name and password (blobs) of each host of relay.hosts that has one */
+	CONTROL_RELOADED = 141, /* core: the answer to its CONTROL_RELOAD; payload = why not, or empty */
 	CONTROL_DRAIN = 139,   /* finish what is under way, accept nothing new, then exit 0 */
 	/* role -> parent */
 	CONTROL_READY = 144,

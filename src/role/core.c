@@ -34,7 +34,20 @@
 #define DRAIN_LOOK	   (50 * USEC_MSEC)
 #define ADMIN_DRAIN	   (5 * USEC_SEC)
 #define MAX_QUEUED	   100000
+#define LOAD_LOOK	   USEC_SEC
+#define LOAD_WAIT	   (3 * USEC_SEC) /* so long may work wait for a thread before front is told */
+#define LOAD_LASTS	   (3 * USEC_SEC)
+#define RELOAD_WAIT_S	   30
 #define EVENT_SEGMENT	   (64ull * 1024 * 1024)
+
+/* A question of an admin thread to parent, and its answer. */
+struct reload {
+	pthread_mutex_t one, lock; /* ONE: a thread asks; LOCK: of the rest */
+	pthread_cond_t come;
+	uint64_t number;
+	bool answered;
+	char why[sizeof(((struct err_info *)0)->text)]; /* empty: it was done */
+};
 
 struct core {
 	struct core_env env;
@@ -44,7 +57,8 @@ struct core {
 	struct channel *control, *fronts[MAX_FRONT_CHANNELS], *out;
 	struct relay *relay;
 	struct job maintain;
-	struct loop_timer maintain_timer, drain_timer;
+	struct loop_timer maintain_timer, drain_timer, load_timer;
+	struct reload reload;
 	struct loop_io *admin_io;
 	int admin_listener;
 	unsigned admin_busy; /* atomic */
@@ -168,11 +182,54 @@ static void on_clock_set(void *arg, usec offset)
 
 /* ------------------------------------------------------------------ admin */
 
-static void on_reload(void *arg)
+/* On an admin thread.  One asks at a time; an answer that comes too late finds another number. */
+static int on_reload(void *arg, struct err_info *info)
 {
 	struct core *c = arg;
+	struct reload *r = &c->reload;
+	struct timespec until;
+	int e = 0;
 
-	(void)channel_send(c->control, CONTROL_RELOAD, 0, SPAN_NULL, -1);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += RELOAD_WAIT_S;
+	pthread_mutex_lock(&r->one);
+	pthread_mutex_lock(&r->lock);
+	r->answered = false;
+	(void)channel_send(c->control, CONTROL_RELOAD, ++r->number, SPAN_NULL, -1);
+	while (!r->answered && e == 0)
+		e = pthread_cond_timedwait(&r->come, &r->lock, &until);
+	if (!r->answered)
+		e = err_set(info, ERR_TIMEOUT, "the server did not say whether it reloaded");
+	else
+		e = r->why[0] ? err_set(info, ERR_INVAL, "%s", r->why) : 0;
+	pthread_mutex_unlock(&r->lock);
+	pthread_mutex_unlock(&r->one);
+	return e;
+}
+
+static void on_reloaded(struct core *c, uint64_t number, span why)
+{
+	struct reload *r = &c->reload;
+
+	pthread_mutex_lock(&r->lock);
+	if (number == r->number) {
+		snprintf(r->why, sizeof r->why, "%.*s", SPAN_FMT(why));
+		r->answered = true;
+		pthread_cond_signal(&r->come);
+	}
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void reload_init(struct reload *r)
+{
+	pthread_condattr_t mono;
+
+	pthread_mutex_init(&r->one, NULL);
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&mono);
+	pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->come, &mono);
+	pthread_condattr_destroy(&mono);
 }
 
 static void on_stop(void *arg)
@@ -246,6 +303,86 @@ refuse:
 	close(fd);
 }
 
+/* ------------------------------------------------------------------ what front must know */
+
+static void tell_fronts(struct core *c, enum sess_type type, span payload)
+{
+	for (unsigned i = 0; i < MAX_FRONT_CHANNELS; i++)
+		if (c->fronts[i])
+			(void)channel_send(c->fronts[i], type, 0, payload, -1);
+}
+
+struct told_ban {
+	struct core *core;
+	struct sess_ban ban;
+};
+
+static void on_ban_posted(void *arg)
+{
+	struct told_ban *t = arg;
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(1024);
+
+	sess_ban_put(&b, &t->ban);
+	tell_fronts(t->core, SESS_BAN, buf_span(&b));
+	free(t);
+}
+
+/* On the thread that made the ban; the channels are the loop's. */
+static void on_ban(void *arg, const struct sess_ban *ban)
+{
+	struct told_ban *t = xcalloc(1, sizeof *t);
+
+	*t = (struct told_ban){ arg, *ban };
+	loop_post(t->core->loop, on_ban_posted, t);
+}
+
+static void tell_one_front(void *arg, const struct sess_ban *ban)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(1024);
+
+	sess_ban_put(&b, ban);
+	(void)channel_send(arg, SESS_BAN, 0, buf_span(&b), -1);
+}
+
+/* Work that waits for a thread: who is inside is served first, so nobody new comes in. */
+static void on_load_look(void *arg)
+{
+	static const enum lane lanes[] = { LANE_INTERACTIVE, LANE_AUTH, LANE_DELIVERY };
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(4);
+	struct core *c = arg;
+	usec oldest, worst = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(lanes); i++) {
+		oldest = 0;
+		(void)pool_waiting(c->env.pool, lanes[i], &oldest);
+		worst = MAX(worst, oldest);
+	}
+	if (worst > LOAD_WAIT) {
+		log_event(LOG_WARNING, "core.overloaded",
+			  F_U64("wait_ms", (uint64_t)(worst / USEC_MSEC)));
+		buf_put_le32(&b, LOAD_LASTS / USEC_MSEC);
+		tell_fronts(c, SESS_LOAD, buf_span(&b));
+	}
+	loop_timer_arm(&c->load_timer, LOAD_LOOK);
+}
+
+static void take_counts(span payload)
+{
+	static const enum counter by_why[SESS_WHY_COUNT] = {
+		[SESS_WHY_LOAD] = COUNT_REFUSED_LOAD,	  [SESS_WHY_RATE] = COUNT_REFUSED_RATE,
+		[SESS_WHY_BANNED] = COUNT_REFUSED_BANNED, [SESS_WHY_EARLY] = COUNT_EARLY_TALKERS,
+		[SESS_WHY_PROXY] = COUNT_PROXY_ERRORS,	  [SESS_WHY_MEMORY] = COUNT_MEMORY_CLOSED,
+	};
+	struct cursor p = cursor_of(payload);
+
+	for (int why = 0; why < SESS_WHY_COUNT; why++) {
+		uint32_t n = cursor_le32(&p);
+
+		if (by_why[why] && !p.bad)
+			count_add(by_why[why], n);
+	}
+}
+
 /* ------------------------------------------------------------------ maintenance */
 
 static void maintain_job(struct job *j)
@@ -253,6 +390,7 @@ static void maintain_job(struct job *j)
 	struct core *c = CONTAINER_OF(j, struct core, maintain);
 
 	mail_drop_keys(&c->env);
+	guard_maintain(c->env.guard);
 	store_maintain(c->env.store);
 	if (c->sweep_at < clock_mono()) {
 		(void)queue_sweep(c->env.queue);
@@ -280,7 +418,10 @@ static void on_front(void *arg, struct channel *ch, struct channel_msg *m)
 {
 	struct core *c = arg;
 
-	sess_table_message(c->env.sessions, ch, m);
+	if (m->type == SESS_COUNTS)
+		take_counts(m->payload);
+	else
+		sess_table_message(c->env.sessions, ch, m);
 }
 
 static void on_front_closed(void *arg, struct channel *ch)
@@ -330,6 +471,7 @@ static void take_channel(struct core *c, uint64_t peer, int fd)
 		if (c->fronts[i])
 			continue;
 		c->fronts[i] = channel_open(c->loop, fd, on_front, on_front_closed, c);
+		guard_tell_all(c->env.guard, tell_one_front, c->fronts[i]);
 		return;
 	}
 	close(fd);
@@ -363,6 +505,9 @@ static void on_control(void *arg, struct channel *ch, struct channel_msg *m)
 	case CONTROL_CHANNEL:
 		take_channel(c, m->id, m->fd);
 		m->fd = -1;
+		break;
+	case CONTROL_RELOADED:
+		on_reloaded(c, m->id, m->payload);
 		break;
 	case CONTROL_DRAIN:
 		c->drain_until = clock_mono() + DRAIN_MAX;
@@ -449,7 +594,8 @@ static int open_data(struct core *c)
 	if ((e = directory_open("directory.db", &c->env.directory, &c->info)) < 0 ||
 	    (e = store_open(&store, &c->env.store, &c->info)) < 0 ||
 	    (e = queue_open(&queue, &c->env.queue, &c->info)) < 0 ||
-	    (e = events_open(&events, &c->env.events, &c->info)) < 0)
+	    (e = events_open(&events, &c->env.events, &c->info)) < 0 ||
+	    (e = guard_open("guard.db", on_ban, c, &c->env.guard, &c->info)) < 0)
 		return e;
 	return 0;
 }
@@ -476,7 +622,9 @@ static void start_workers(struct core *c)
 	c->relay = relay_new(&c->env, c->loop);
 	loop_timer_init(&c->maintain_timer, c->loop, on_maintain, c);
 	loop_timer_init(&c->drain_timer, c->loop, on_drain_look, c);
+	loop_timer_init(&c->load_timer, c->loop, on_load_look, c);
 	loop_timer_arm(&c->maintain_timer, MAINTAIN_EVERY);
+	loop_timer_arm(&c->load_timer, LOAD_LOOK);
 }
 
 /* The threads of admin use what is closed next. */
@@ -503,6 +651,7 @@ static bool stop(struct core *c)
 	relay_free(c->relay);
 	mail_drop_keys(&c->env);
 	events_close(c->env.events);
+	guard_close(c->env.guard);
 	queue_close(c->env.queue);
 	store_close(c->env.store);
 	directory_close(c->env.directory);
@@ -546,6 +695,9 @@ static void core_free(struct core *c)
 	passwords_forget(c);
 	buf_done(&c->passwords);
 	conf_unref(c->conf);
+	pthread_cond_destroy(&c->reload.come);
+	pthread_mutex_destroy(&c->reload.lock);
+	pthread_mutex_destroy(&c->reload.one);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }
@@ -558,6 +710,7 @@ int role_core(int control, bool single)
 	buf_init(&c->passwords, CHANNEL_MAX);
 
 	pthread_mutex_init(&c->lock, NULL);
+	reload_init(&c->reload);
 	c->single = single;
 	c->env.conf = core_conf;
 	c->admin_listener = -1;

@@ -102,18 +102,19 @@ static void announce(struct parent *p)
 		(void)!write(p->options->ready_fd, "1", 1);
 }
 
-/* A new configuration replaces the old one only when everything about it is right. */
-static void reload(struct parent *p)
+/* A new configuration replaces the old one only when everything about it is right; INFO says what
+ * is not. */
+static int reload(struct parent *p, struct err_info *info)
 {
 	struct parent fresh = { .options = p->options, .admin_listener = -1, .lock = -1 };
-	struct err_info info = { 0 };
+	int e;
 
 	buf_init(&fresh.conf_text, CONF_MAX_TEXT);
-	if (conf_load(p->options->conf_path, &fresh.conf, &fresh.conf_text, &info) < 0 ||
-	    parent_read_files(&fresh, &info) < 0) {
-		log_event(LOG_ERROR, "parent.reload_refused", F_STR("why", info.text));
+	if ((e = conf_load(p->options->conf_path, &fresh.conf, &fresh.conf_text, info)) < 0 ||
+	    (e = parent_read_files(&fresh, info)) < 0) {
+		log_event(LOG_ERROR, "parent.reload_refused", F_STR("why", info->text));
 		parent_files_done(&fresh);
-		return;
+		return e;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(p->certs); i++) {
 		buf_done(&p->certs[i].chain);
@@ -138,12 +139,14 @@ static void reload(struct parent *p)
 	for (unsigned i = 0; i < ROLE_COUNT; i++)
 		parent_send_config(p, &p->roles[i]);
 	log_event(LOG_NOTICE, "parent.reloaded", F_U64("generation", p->generation));
+	return 0;
 }
 
 /* One message of a role; false when its channel is closed. */
 static bool hear(struct parent *p, struct role_state *r)
 {
 	_cleanup_(buf_donep) struct buf b = BUF_INIT(CHANNEL_MAX);
+	struct err_info info = { 0 };
 	uint16_t type;
 	uint64_t id;
 
@@ -154,8 +157,9 @@ static bool hear(struct parent *p, struct role_state *r)
 		r->ready = true;
 		announce(p);
 		break;
-	case CONTROL_RELOAD:
-		reload(p);
+	case CONTROL_RELOAD: /* whoever asked is told what came of it */
+		(void)reload(p, &info);
+		(void)channel_send_fd(r->control, CONTROL_RELOADED, id, span_str(info.text), -1);
 		break;
 	case CONTROL_STOP:
 		p->stopping = true;
@@ -242,13 +246,14 @@ static void drain(struct parent *p)
 
 static void signals(struct parent *p, int fd)
 {
+	struct err_info info = { 0 }; /* a signal has nobody who could be told */
 	struct signalfd_siginfo s;
 
 	while (read(fd, &s, sizeof s) == sizeof s) {
 		if (s.ssi_signo == SIGTERM || s.ssi_signo == SIGINT)
 			p->stopping = true;
 		else if (s.ssi_signo == SIGHUP)
-			reload(p);
+			(void)reload(p, &info);
 		else if (s.ssi_signo == SIGCHLD)
 			reap(p);
 	}

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/codec.h"
+#include "guard/guard.h"
 #include "tls/hash.h"
 
 static const struct sasl_mechanism *const mechanisms[] = { &sasl_plain, &sasl_login_mechanism,
@@ -14,6 +15,7 @@ enum sasl_step sasl_check_password(struct sasl *s, span login, span password)
 	if (!login.n || login.n > SASL_MAX_NAME || password.n > SASL_MAX_PASSWORD)
 		return SASL_FAILED;
 	s->login = arena_span(&s->mem, login);
+	s->guess = guard_guess(login, password);
 	return directory_authenticate(s->directory, login, password, &s->mem, &s->account) < 0
 		       ? SASL_FAILED
 		       : SASL_OK;
@@ -77,6 +79,11 @@ void sasl_account(const struct sasl *s, struct arena *mem, struct directory_acco
 span sasl_login(const struct sasl *s)
 {
 	return s ? s->login : SPAN_NULL;
+}
+
+uint64_t sasl_guess(const struct sasl *s)
+{
+	return s ? s->guess : 0;
 }
 
 void sasl_free(struct sasl *s)

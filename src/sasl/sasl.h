@@ -29,4 +29,7 @@ enum sasl_step sasl_next(struct sasl *s, span line, struct buf *challenge);
 void sasl_account(const struct sasl *s, struct arena *mem, struct directory_account *ret);
 /* The login name tried, for events (may be hostile: escape); empty if none was read.  S may be NULL. */
 span sasl_login(const struct sasl *s);
+/* Names the guess at a password that S has just seen fail, for guard_login_failed(); 0 if the mechanism
+ * did not show it, or S is NULL. */
+uint64_t sasl_guess(const struct sasl *s);
 void sasl_free(struct sasl *s); /* NULL is fine; wipes */

@@ -21,6 +21,7 @@ struct sasl {
 	const struct sasl_mechanism *mechanism;
 	struct arena mem;
 	span login;			  /* in MEM */
+	uint64_t guess;			  /* sasl_guess() */
 	struct directory_account account; /* in MEM; valid after SASL_OK */
 	void *state;			  /* the mechanism's */
 	bool said_all; /* SCRAM: the server's last word is out, the client owes an empty line */

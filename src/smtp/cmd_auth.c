@@ -21,7 +21,8 @@ static void failed(struct smtp_job *j)
 {
 	count_add(COUNT_AUTH_FAILED, 1);
 	smtp_say(j, 535, "5.7.8", SPAN("Authentication credentials invalid"));
-	if (++j->st->auth_failures < FAILURES_MAX)
+	bool banned = guard_login_failed(j->env->guard, j->conf, j->s, sasl_guess(j->st->sasl));
+	if (++j->st->auth_failures < FAILURES_MAX && !banned)
 		return;
 	smtp_say(j, 421, "4.7.0", SPAN("Too many failed logins"));
 	j->end = SMTP_END_CLOSE;
@@ -74,6 +75,11 @@ void smtp_cmd_auth(struct smtp_job *j, const struct smtp_command *c, span line)
 		return;
 	}
 	snprintf(j->st->auth_type, sizeof j->st->auth_type, "%.*s", SPAN_FMT(c->mechanism));
+	if (!guard_may_log_in(j->env->guard, j->s)) {
+		smtp_say(j, 421, "4.7.0", SPAN("Your network is banned for now"));
+		j->end = SMTP_END_CLOSE;
+		return;
+	}
 	step = sasl_start(j->env->directory, c->mechanism, c->initial, &j->s->tls, &j->st->sasl,
 			  &challenge);
 	after_step(j, step, buf_span(&challenge));

@@ -126,6 +126,10 @@ static void note_terms(const struct mail_transaction *t, struct event *e, struct
 		event_u64(e, "held_until", (uint64_t)(t->held_until / USEC_SEC), mem);
 }
 
+static const struct smtp_answer too_many_messages = {
+	450, "4.7.1", "Too many messages from your network, try again later"
+};
+
 void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct smtp_session *st = j->st;
@@ -152,6 +156,8 @@ void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 		smtp_refuse_mail(j, &smtp_answer_too_big);
 	else if (a)
 		smtp_refuse_mail(j, a);
+	else if (!guard_take(j->env->guard, j->conf, GUARD_MESSAGES, &j->s->peer))
+		smtp_refuse_mail(j, &too_many_messages);
 	else if (t->submission &&
 		 !mail_sender_allowed(j->env, &t->account, &t->sender, &t->mem, &v))
 		st->refused = v;

@@ -113,6 +113,19 @@ static void note(struct smtp_job *j, const struct address *a, const struct mail_
 		  F_U64("code", v->code), F_STR("status", v->enhanced), F_SPAN("text", v->text));
 }
 
+/* Whoever looks for names hears slower answers, and then none. */
+static void refused(struct smtp_job *j, const struct mail_verdict *v)
+{
+	bool unknown = v->code == 550 && strcmp(v->enhanced, "5.1.1") == 0;
+
+	guard_error(j->env->guard, j->conf, j->s);
+	if (++j->st->rejected_total < REJECTED_MAX &&
+	    (!unknown || guard_take(j->env->guard, j->conf, GUARD_UNKNOWN, &j->s->peer)))
+		return;
+	smtp_say(j, 421, "4.7.0", SPAN("Too many recipients were refused"));
+	j->end = SMTP_END_CLOSE;
+}
+
 void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct mail_transaction *t = j->st->mail;
@@ -132,6 +145,10 @@ void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 		smtp_say(j, 452, "4.5.3", SPAN("Too many recipients for one message"));
 		return;
 	}
+	if (!guard_take(j->env->guard, j->conf, GUARD_RECIPIENTS, &j->s->peer)) {
+		smtp_say(j, 450, "4.7.1", SPAN("Too many recipients from your network, try later"));
+		return;
+	}
 	a = smtp_address_copy(&a, &t->mem);
 	v = judge(j, &a, &routes, &n);
 	if (v.code < 300 && !filters_agree(j, &a, &v))
@@ -139,10 +156,7 @@ void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 	note(j, &a, &v);
 	smtp_say(j, v.code, v.enhanced, v.text);
 	if (v.code >= 300) {
-		if (++j->st->rejected_total < REJECTED_MAX)
-			return;
-		smtp_say(j, 421, "4.7.0", SPAN("Too many recipients were refused"));
-		j->end = SMTP_END_CLOSE;
+		refused(j, &v);
 		return;
 	}
 	r = arena_new(&t->mem, struct mail_rcpt);

@@ -245,6 +245,7 @@ struct sess {
 	struct sockaddr_any peer, local;
 	bool implicit_tls;
 	struct sess_tls tls;  /* owned copies */
+	unsigned errors;      /* that its answers were held back for (guard/guard.h) */
 	uint64_t key;         /* cap of concurrent jobs: account hash once authenticated */
 	void *core;           /* struct core_env of the role: stores, queue, conf (see mail/env.h) */
 	struct sess_table *table;

@@ -14,7 +14,7 @@ COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "confi
             "config manual", "domain add", "domain set", "domain rm", "domain list", "account add",
             "account set", "account passwd", "account rm", "account list", "account check",
             "alias add", "alias rm", "alias list", "queue list", "queue show", "queue retry", "queue hold",
-            "queue release", "queue reroute", "queue bounce", "queue drop", "trace",
+            "queue release", "queue reroute", "queue bounce", "queue drop", "ban list", "ban add", "ban rm", "trace",
             "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]
 
 

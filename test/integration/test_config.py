@@ -261,8 +261,10 @@ def test_reload_keeps_connections_and_takes_the_certificate(box):
         # a bad file changes nothing
         with open(alpha.config, "a") as f:
             f.write("bogus: 1\n")
-        assert alpha.cli("reload").returncode == 0
-        wait_for(lambda: b"reload_refused" in alpha.log_text())
+        refused = alpha.cli("reload")
+        assert refused.returncode != 0
+        assert "postrider.yaml:" in refused.stderr and "bogus" in refused.stderr, refused.stderr
+        assert b"reload_refused" in alpha.log_text()
         assert served_certificate(alpha, alpha.imaps, f"{box}/ca.pem")
 
 

@@ -40,9 +40,11 @@ static void on_kick(void *arg)
 	((struct world *)arg)->kicks++;
 }
 
-static void on_reload(void *arg)
+static int on_reload(void *arg, struct err_info *info)
 {
-	((struct world *)arg)->reloads++;
+	if (((struct world *)arg)->reloads++ == 0)
+		return 0;
+	return err_set(info, ERR_INVAL, "postrider.yaml:7:3: unknown key");
 }
 
 static void on_stop(void *arg)
@@ -404,8 +406,9 @@ static void test_server(void **state)
 	json_decref(row);
 	json_decref(j);
 	ok("{\"command\":\"reload\"}", 0);
+	refused("{\"command\":\"reload\"}", EX_USAGE, "postrider.yaml:7:3: unknown key");
 	ok("{\"command\":\"stop\"}", 0);
-	assert_int_equal(w.reloads, 1);
+	assert_int_equal(w.reloads, 2);
 	assert_int_equal(w.stops, 1);
 	refused("{\"command\":\"clock\",\"by\":\"+4h\"}", EX_NOPERM,
 		"the clock can be turned in a lab only");

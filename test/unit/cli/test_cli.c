@@ -227,9 +227,6 @@ static void test_no_server(void **state)
 	assert_has(err, "is it running? (postrider serve)\n");
 	assert_int_equal(run("--config /nowhere/p.yaml status", ""), EX_CONFIG);
 	assert_has(err, "--config or --socket name another server\n");
-	snprintf(line, sizeof line, "--config %s/bad2.yaml reload", dir);
-	assert_int_equal(run(line, ""), EX_CONFIG);
-	assert_has(err, "the server was not asked");
 }
 
 static void test_requests(void **state)

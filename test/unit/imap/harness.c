@@ -60,6 +60,10 @@ void sess_starttls(struct sess *s, span reply)
 	buf_put_span(&p->in, reply);
 }
 
+void sess_hold(struct sess *s, usec d)
+{
+}
+
 void sess_close(struct sess *s)
 {
 	struct peer *p = peer_of(s);

@@ -44,6 +44,10 @@ void sess_starttls(struct sess *s, span reply)
 	session.starttls = true;
 }
 
+void sess_hold(struct sess *s, usec d)
+{
+}
+
 void sess_close(struct sess *s)
 {
 	session.closed = true;
