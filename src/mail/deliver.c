@@ -273,10 +273,17 @@ void mail_deliver_local(struct core_env *env, const struct queue_lease *l)
 		queue_release(env->queue, l);
 }
 
+/* A domain of ours whose mail leaves by ROUTE, as for a backup MX. */
+static bool goes_on(const struct directory_match *m, span route)
+{
+	return m->kind == DIRECTORY_ELSEWHERE &&
+	       (span_eq_str(m->elsewhere, "mx") || span_eq(m->elsewhere, mail_route_way(route)));
+}
+
 bool mail_bring_home(struct core_env *env, const struct queue_lease *l)
 {
 	_cleanup_(arena_donep) struct arena mem;
-	bool ours = span_starts(l->route, SPAN("smtp:"));
+	bool ours = span_starts(mail_route_way(l->route), SPAN("smtp:"));
 
 	arena_init(&mem);
 	for (size_t i = 0; ours && i < l->n_rcpts; i++) {
@@ -286,9 +293,9 @@ bool mail_bring_home(struct core_env *env, const struct queue_lease *l)
 		ours = address_parse(l->rcpts[i].address, ADDRESS_ALLOW_UTF8, &mem, &to) ==
 			       ADDRESS_OK &&
 		       /* else somebody chose the way, and knows why */
-		       span_ieq(to.domain, span_from(l->route, 5)) &&
+		       span_ieq(to.domain, span_from(mail_route_way(l->route), 5)) &&
 		       directory_lookup(env->directory, &to, &mem, &m) == 0 &&
-		       m.kind != DIRECTORY_NOT_LOCAL;
+		       m.kind != DIRECTORY_NOT_LOCAL && !goes_on(&m, l->route);
 	}
 	if (ours)
 		mail_deliver_local(env, l);

@@ -146,16 +146,16 @@ static void expand_alias(struct expansion *x, const struct address *a,
 {
 	const struct directory_alias *alias = &m->alias;
 
+	if (map_get(x->seen, alias->address)) {
+		tell(x, "circle", a, "it was expanded before and is not again");
+		return;
+	}
 	tell_alias(x, a, m);
 	if (!may_send(x, alias)) {
 		refuse(x, a, 550, "5.7.2",
 		       alias->senders == SENDERS_MEMBERS
 			       ? "only members may send to this list"
 			       : "only users who have logged in may send to this list");
-		return;
-	}
-	if (map_get(x->seen, alias->address)) {
-		tell(x, "circle", a, "it was expanded before and is not again");
 		return;
 	}
 	map_put(x->seen, alias->address, x);

@@ -20,6 +20,10 @@ dead.test MX 10 mx.dead.test
 null.test MX 0 .
 fail.test SERVFAIL
 broken.test MX 10 nobody.broken.test
+mx.prim.test A @14@
+back.test MX 10 mx.prim.test
+back.test MX 20 mx.alpha.test
+alone.test MX 10 mx.alpha.test
 two.test MX 20 mx.sink.test
 two.test MX 10 mx.dead.test
 """ + "".join(f"mx.h{n}.test A @{n}@\nh{n}.test MX 10 mx.h{n}.test\n" for n in range(20, 80))

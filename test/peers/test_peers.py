@@ -66,6 +66,27 @@ def test_peer_to_postrider(name, user, lab, request):
     assert b"with ESMTPS" in trace or b"with UTF8SMTPS" in trace
 
 
+def test_split_delivery(lab, postfix):
+    """While a domain moves from Postfix to us: each box is served where it is."""
+    way = f"smtp:[{postfix.address}]:{postfix.port}"
+    lab.alpha.ask("domain add", domain="postfix.test", unknown_to=way)
+    lab.alpha.ask("account add", address="moved@postfix.test", password="moved-with-us")
+    lab.passwords["moved@postfix.test"] = "moved-with-us"
+    before = len(postfix.maildir("paula"))
+    m = message("ann@far.test", "both@postfix.test")
+    with lab.alpha.smtp_in() as s:
+        s.deliver("ann@far.test", ["moved@postfix.test", "paula@postfix.test"], m)
+        s.deliver("ann@far.test", "nobody@postfix.test", m)  # Postfix says so, and nobody takes a bounce there
+    got = wait_for(lambda: postfix.maildir("paula")[before:], what=f"mail at the old host\n{postfix.log_text()}")
+    assert got[0].startswith(b"Return-Path: <ann@far.test>") and len(got) == 1
+    assert got[0].replace(b"\n", b"\r\n").endswith(m)
+    kept, = lab.alpha.wait_messages("moved@postfix.test")
+    assert kept.endswith(m)
+    wait_for(lambda: not lab.alpha.queue(to="nobody@postfix.test"))
+    lab.alpha.ask("account rm", address="moved@postfix.test")
+    lab.alpha.ask("domain rm", domain="postfix.test")
+
+
 def test_refusals_come_back(lab, postfix):
     """An unknown user is refused in the session: the peer makes the bounce, and it reaches our user."""
     before = len(lab.alpha.messages("alice@alpha.test"))
