@@ -143,7 +143,7 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	for (size_t i = 0; i < n; i++)
 		if (routes[i].kind != MAIL_ROUTE_REFUSED &&
 		    (mail_route_is_local(routes[i].route) ||
-		     !span_eq(routes[i].route, d->lease->route)))
+		     !span_eq(mail_route_way(routes[i].route), mail_route_way(d->lease->route))))
 			to[k++] = (struct queue_rcpt_in){ .address = address_text(
 								  &routes[i].address, d->mem),
 							  .route = routes[i].route,
@@ -283,7 +283,8 @@ static bool goes_on(const struct directory_match *m, span route)
 bool mail_bring_home(struct core_env *env, const struct queue_lease *l)
 {
 	_cleanup_(arena_donep) struct arena mem;
-	bool ours = span_starts(mail_route_way(l->route), SPAN("smtp:"));
+	span way = mail_route_way(l->route);
+	bool ours = span_starts(way, SPAN("smtp:"));
 
 	arena_init(&mem);
 	for (size_t i = 0; ours && i < l->n_rcpts; i++) {
@@ -293,7 +294,7 @@ bool mail_bring_home(struct core_env *env, const struct queue_lease *l)
 		ours = address_parse(l->rcpts[i].address, ADDRESS_ALLOW_UTF8, &mem, &to) ==
 			       ADDRESS_OK &&
 		       /* else somebody chose the way, and knows why */
-		       span_ieq(to.domain, span_from(mail_route_way(l->route), 5)) &&
+		       span_ieq(to.domain, span_from(way, 5)) &&
 		       directory_lookup(env->directory, &to, &mem, &m) == 0 &&
 		       m.kind != DIRECTORY_NOT_LOCAL && !goes_on(&m, l->route);
 	}

@@ -35,6 +35,11 @@ static void advance(struct relay_client *c, struct buf *said, unsigned *sends)
 				.size = 9,
 				.smtputf8 = true,
 				.body_8bit = true,
+				.chunking = true,
+				.require_tls = true,
+				.priority = 3,
+				.by = true,
+				.by_seconds = 7,
 				.rcpts = rcpts,
 				.n_rcpts = 3 };
 
@@ -65,7 +70,11 @@ static void advance(struct relay_client *c, struct buf *said, unsigned *sends)
 
 static void play(uint8_t how, span words, size_t step, struct buf *said, struct buf *outcome)
 {
-	struct relay_open o = { .helo = SPAN("us"),
+	/* With a user only those connections whose outcome is not compared: nonces are random. */
+	bool log_in = (how & 3) != 0 && (how & 16);
+	struct relay_open o = { .user = log_in ? SPAN("u") : SPAN_NULL,
+				.password = SPAN("p"),
+				.helo = SPAN("us"),
 				.host = SPAN("h"),
 				.tls = how & 3,
 				.lmtp = how & 4,

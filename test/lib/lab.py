@@ -7,6 +7,7 @@ import os
 import poplib
 import random
 import shutil
+import signal
 import smtplib
 import socket
 import sqlite3
@@ -306,6 +307,14 @@ class Host:
     def queue(self, **args):
         return self.ask("queue list", **args)
 
+    def settings(self, text):
+        """Adds TEXT to the configuration file and has it read."""
+        with open(self.config, "a") as f:
+            f.write(text)
+        before = self.log_text().count(b"parent.reloaded")
+        os.kill(self.pid, signal.SIGHUP)
+        wait_for(lambda: self.log_text().count(b"parent.reloaded") > before, what="the reload")
+
     def wait_empty_queue(self, timeout=TIMEOUT):
         wait_for(lambda: not self.queue(), timeout, f"an empty queue on {self.name}")
 
@@ -500,8 +509,8 @@ class Lab:
 
 class Sink:
     """A mail server in a few lines, on ADDRESS:PORT, that keeps what it is told: `mails` holds
-    (sender, [recipients], raw bytes between 354 and the end).  REPLIES changes its answers: a
-    command word ("EHLO", "MAIL", "RCPT", "DATA", ".", "greeting", "STARTTLS") -> bytes to send, or
+    (sender, [recipients], raw bytes between 354 and the end, or of all chunks).  REPLIES changes its answers: a
+    command word ("EHLO", "MAIL", "RCPT", "DATA", ".", "chunk", "greeting", "STARTTLS") -> bytes to send, or
     a function of (sink, socket, line) that sends them itself and may return False to hang up."""
 
     def __init__(self, address, port, replies=None, tls=None):
@@ -543,7 +552,7 @@ class Sink:
             sock.close()
 
     def _talk(self, sock):
-        data, sender, rcpts = b"", None, []
+        data, sender, rcpts, chunks = b"", None, [], b""
         if not self._say(sock, "greeting", b"", b"220 sink ESMTP\r\n"):
             return
         while True:
@@ -577,6 +586,20 @@ class Sink:
             if word == "STARTTLS" and self.tls:
                 sock = self.tls.wrap_socket(sock, server_side=True)
                 data = b""
+            if word == "BDAT":
+                size = int(line.split()[1])
+                while len(data) < size:
+                    got = sock.recv(65536)
+                    if not got:
+                        return
+                    data += got
+                chunks, data = chunks + data[:size], data[size:]
+                if line.strip().endswith(b"LAST"):
+                    self.mails.append((sender, rcpts, chunks))
+                    chunks = b""
+                if not self._say(sock, "chunk", line, b"250 2.0.0 taken\r\n"):
+                    return
+                continue
             if word == "DATA" and self.replies.get("DATA", b"354").startswith(b"354"):
                 while not (data.startswith(b".\r\n") or b"\r\n.\r\n" in data):
                     got = sock.recv(65536)

@@ -34,7 +34,9 @@ static void test_open(void **state)
 	struct relay_open o = { .helo = SPAN("us.test"),
 				.host = SPAN("mx.test"),
 				.tls = RELAY_TLS_VERIFY,
-				.lmtp = true },
+				.lmtp = true,
+				.user = SPAN("me"),
+				.password = SPAN("secret") },
 			  back;
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(4096);
 
@@ -46,6 +48,7 @@ static void test_open(void **state)
 	assert_int_equal(back.source.sa.sa_family, AF_UNSPEC);
 	assert_true(span_eq(back.host, o.host) && span_eq(back.helo, o.helo));
 	assert_true(back.lmtp && !back.implicit_tls && back.tls == RELAY_TLS_VERIFY);
+	assert_true(span_eq(back.user, o.user) && span_eq(back.password, o.password));
 	for (size_t cut = 0; cut < b.n; cut++)
 		assert_int_equal(relay_open_get(span_sub(buf_span(&b), 0, cut), &back), ERR_PROTO);
 }
@@ -57,6 +60,11 @@ static void test_opened(void **state)
 				  .why = SPAN("why"),
 				  .extensions = RELAY_EXT_SIZE,
 				  .max_size = 1 << 20,
+				  .by_min = 60,
+				  .mail_max = 1,
+				  .rcpt_max = 2,
+				  .domain_max = 3,
+				  .auth = SPAN("PLAIN"),
 				  .tls = true,
 				  .tls_text = SPAN("TLSv1.3 X"),
 				  .banner_host = SPAN("mx") },
@@ -71,6 +79,8 @@ static void test_opened(void **state)
 	assert_true(span_eq_str(back.reply.text, "go away") &&
 		    span_eq_str(back.tls_text, "TLSv1.3 X"));
 	assert_true(back.tls && !back.tls_verified && back.max_size == 1 << 20);
+	assert_true(back.by_min == 60 && back.mail_max == 1 && back.rcpt_max == 2 &&
+		    back.domain_max == 3 && span_eq_str(back.auth, "PLAIN"));
 	for (size_t cut = 0; cut < b.n; cut++)
 		assert_int_equal(relay_opened_get(span_sub(buf_span(&b), 0, cut), &mem, &back),
 				 ERR_PROTO);
@@ -85,6 +95,11 @@ static void test_send(void **state)
 				.body = SPAN("x\0y\r\nzz"),
 				.smtputf8 = true,
 				.ret_hdrs = true,
+				.chunking = true,
+				.by = true,
+				.by_trace = true,
+				.by_seconds = -9,
+				.priority = -4,
 				.rcpts = rcpts,
 				.n_rcpts = 2 },
 			  back;
@@ -97,6 +112,8 @@ static void test_send(void **state)
 		    back.rcpts[0].notify == RELAY_NOTIFY_DELAY);
 	assert_true(span_eq(back.body, s.body) && back.smtputf8 && !back.body_8bit &&
 		    back.ret_hdrs && !back.ret_full);
+	assert_true(back.chunking && !back.require_tls && back.by && !back.by_return &&
+		    back.by_trace && back.by_seconds == -9 && back.priority == -4);
 	for (size_t cut = 0; cut < b.n; cut++)
 		assert_int_equal(relay_send_get(span_sub(buf_span(&b), 0, cut), &mem, &back),
 				 ERR_PROTO);
