@@ -45,5 +45,7 @@ int main(int argc, char **argv)
 		return run_role(argv[2]);
 	if (argc > 1 && strcmp(argv[1], "lab") == 0)
 		return lab_main(argc - 1, argv + 1);
+	if (sendmail_is_name(argv[0]))
+		return sendmail_main(argc, argv);
 	return cli_main(argc, argv);
 }

@@ -338,26 +338,36 @@ static int alias_options(struct admin_request *r, struct directory_alias *v)
 	return 0;
 }
 
+/* The list "targets". */
+static int read_targets(struct admin_request *r, struct directory_alias *v)
+{
+	const json_t *list = json_object_get(r->args, "targets");
+
+	v->n_targets = json_array_size(list);
+	if (!v->n_targets || v->n_targets > MAX_TARGETS)
+		return admin_fail(r, ERR_INVAL, "an alias needs 1 to %d targets", MAX_TARGETS);
+	v->targets = arena_array(r->mem, span, v->n_targets);
+	for (size_t i = 0; i < v->n_targets; i++) {
+		const json_t *t = json_array_get(list, i);
+
+		v->targets[i] = span_of(json_string_value(t), json_string_length(t));
+		if (!v->targets[i].n)
+			return admin_fail(r, ERR_INVAL, "a target is empty");
+	}
+	return 0;
+}
+
 static int alias_add(struct admin_request *r)
 {
 	struct err_info info = { 0 };
-	const json_t *list = json_object_get(r->args, "targets");
-	struct directory_alias v = { .n_targets = json_array_size(list) };
+	struct directory_alias v = { 0 };
 	int e;
 
 	if (!admin_need(r, "address", &v.address))
 		return ERR_INVAL;
-	if (!v.n_targets || v.n_targets > MAX_TARGETS)
-		return admin_fail(r, ERR_INVAL, "an alias needs 1 to %d targets", MAX_TARGETS);
-	v.targets = arena_array(r->mem, span, v.n_targets);
-	for (size_t i = 0; i < v.n_targets; i++) {
-		const json_t *t = json_array_get(list, i);
-
-		v.targets[i] = span_of(json_string_value(t), json_string_length(t));
-		if (!v.targets[i].n)
-			return admin_fail(r, ERR_INVAL, "a target is empty");
-	}
-	e = alias_options(r, &v);
+	e = read_targets(r, &v);
+	if (e == 0)
+		e = alias_options(r, &v);
 	return e < 0 ? e : done(r, directory_alias_make(r->env->directory, &v, &info), &info);
 }
 
@@ -391,11 +401,12 @@ static int alias_set(struct admin_request *r)
 	struct err_info info = { 0 };
 	struct directory_alias v = { 0 };
 	span address, add = json_str(r->args, "add"), gone = json_str(r->args, "remove");
+	bool all = json_object_get(r->args, "targets"); /* of alias import: in their place */
 	int e;
 
 	if (!admin_need(r, "address", &address))
 		return ERR_INVAL;
-	if (!add.n && !gone.n && !json_object_get(r->args, "senders") &&
+	if (!add.n && !gone.n && !all && !json_object_get(r->args, "senders") &&
 	    !json_object_get(r->args, "priority"))
 		return admin_fail(r, ERR_INVAL,
 				  "say what to change: --add, --remove, --senders or --priority");
@@ -403,7 +414,7 @@ static int alias_set(struct admin_request *r)
 		return admin_fail(r, ERR_NOENT, "there is no such alias");
 	e = alias_options(r, &v);
 	if (e == 0)
-		e = change_targets(r, &v, add, gone);
+		e = all ? read_targets(r, &v) : change_targets(r, &v, add, gone);
 	return e < 0 ? e : done(r, directory_alias_set(r->env->directory, &v, &info), &info);
 }
 

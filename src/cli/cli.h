@@ -3,4 +3,9 @@
  * sysexits(3). */
 #pragma once
 
+#include <stdbool.h>
+
 int cli_main(int argc, char **argv);
+/* Was the program called as sendmail, mailq or newaliases? */
+bool sendmail_is_name(const char *argv0);
+int sendmail_main(int argc, char **argv);

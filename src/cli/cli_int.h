@@ -5,12 +5,14 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "api/client.h"
 #include "cli/cli.h"
 #include "conf/conf.h"
 #include "format/json.h"
 
 #define CLI_CONFIG "/etc/postrider/postrider.yaml"
 #define CLI_DATA   "/var/lib/postrider"
+#define CLI_SUBMIT_SOCKET "submit.sock" /* in the data directory: for programs of this machine */
 
 /* Global options, and what the command's table row made of the rest. */
 struct cli {
@@ -49,6 +51,8 @@ void help_command(FILE *to, const struct cli_command *c);
 bool help_family(FILE *to, const char *word);
 
 /* --- commands that ask the server (remote.c) --- */
+/* Asks the server of C; rows go to ROW.  0 or an exit code, with its line on stderr. */
+int cli_ask(const struct cli *c, const json_t *request, admin_row_fn *row, void *arg);
 int cli_run_remote(struct cli *c);
 int cli_account_rm(struct cli *c);
 
@@ -61,6 +65,9 @@ int cli_config_check(struct cli *c);
 int cli_config_show(struct cli *c);
 int cli_config_manual(struct cli *c);
 int cli_account_password(struct cli *c); /* account add, account passwd */
+
+int cli_mailq(struct cli *c);	     /* mailq.c */
+int cli_alias_import(struct cli *c); /* aliases.c */
 
 /* --- sender authentication (trust.c) --- */
 int cli_spf_check(struct cli *c);

@@ -82,24 +82,33 @@ static void say_done(const struct cli *c, const struct shown *s)
 		printf("nothing is there\n");
 }
 
-int cli_run_remote(struct cli *c)
+int cli_ask(const struct cli *c, const json_t *request, admin_row_fn *row, void *arg)
 {
 	_cleanup_(freep) char *socket = NULL;
-	struct shown s = { .c = c };
 	struct err_info info = { 0 };
 	int code = find_socket(c, &socket), e;
 
 	if (code)
 		return code;
-	json_object_set_new(c->args, "command", json_string(c->command->name));
-	e = admin_ask(socket, c->args, show_row, &s, &code, &info);
+	e = admin_ask(socket, request, row, arg, &code, &info);
 	if (e < 0)
 		return cli_error(code, "%s%s", info.text,
 				 e == ERR_NOENT	 ? "; is it running? (postrider serve)"
 				 : e == ERR_PERM ? "; try sudo"
 						 : "");
-	say_done(c, &s);
 	return 0;
+}
+
+int cli_run_remote(struct cli *c)
+{
+	struct shown s = { .c = c };
+	int code;
+
+	json_object_set_new(c->args, "command", json_string(c->command->name));
+	code = cli_ask(c, c->args, show_row, &s);
+	if (code == 0)
+		say_done(c, &s);
+	return code;
 }
 
 /* A slip of the finger should not cost a mailbox. */

@@ -92,6 +92,7 @@ struct conf {
 	span user_front, user_core, user_out, user_keys;
 	bool lab; /* lab.enabled: the admin socket may turn the clock */
 	struct conf_listener listeners[CONF_LISTENERS];
+	bool listen_local;
 	struct conf_cert *certs;
 	size_t n_certs;
 	span ca_file; /* tls.ca: trust anchors for outgoing TLS */

@@ -118,6 +118,10 @@ const struct conf_option conf_options[] = {
 	  "Networks of load balancers. A connection from there must begin with a PROXY header "
 	  "(version 1 or 2) that names the client; from anywhere else such a header is an error.",
 	  AT(proxy_from) },
+	{ "listen.local", CONF_BOOL, "yes", 0, 0, NULL, CONF_RESTART,
+	  "Whether programs of this machine may hand over mail by sendmail(1), through the socket "
+	  "submit.sock in the data directory; any of its users may.",
+	  AT(listen_local) },
 
 	{ "tls.certificates", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Certificates: a list of {chain: FILE, key: FILE} in PEM form; the first is the default, "

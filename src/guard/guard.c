@@ -42,7 +42,7 @@ void guard_close(struct guard *g)
 
 static bool trusted(const struct conf *conf, const struct sockaddr_any *peer)
 {
-	return net_list_has(conf->trusted.nets, conf->trusted.n, peer);
+	return sock_is_local(peer) || net_list_has(conf->trusted.nets, conf->trusted.n, peer);
 }
 
 /* ------------------------------------------------------------------ rates */

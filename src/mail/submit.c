@@ -76,7 +76,9 @@ static bool from_owned(struct core_env *env, struct mail_transaction *t, span fr
 
 bool submit_from_checked(struct core_env *env, struct mail_transaction *t, const struct conf *conf)
 {
-	return policy_of(env, &t->account, conf, &t->mem) == CONF_FROM_OWNED;
+	/* A program of this machine speaks for many: its user is told in Received. */
+	return !sock_is_local(&t->peer) &&
+	       policy_of(env, &t->account, conf, &t->mem) == CONF_FROM_OWNED;
 }
 
 bool submit_check(struct core_env *env, struct mail_transaction *t,
@@ -96,10 +98,12 @@ bool submit_check(struct core_env *env, struct mail_transaction *t,
 		return false;
 	if (!facts->from) {
 		buf_put_str(b, "From: ");
-		if (address_is_null(&t->sender))
+		if (!address_is_null(&t->sender))
+			address_put(b, &t->sender);
+		else if (t->account.address.n)
 			buf_put_span(b, t->account.address);
 		else
-			address_put(b, &t->sender);
+			buf_printf(b, "MAILER-DAEMON@%.*s", SPAN_FMT(conf->hostname));
 		buf_put_str(b, "\r\n");
 	}
 	if (!facts->date) {
@@ -110,6 +114,8 @@ bool submit_check(struct core_env *env, struct mail_transaction *t,
 	if (!facts->message_id) {
 		domain = t->account.address;
 		span_cut(&domain, '@');
+		if (!domain.n)
+			domain = conf->hostname;
 		id_format(&t->id, id);
 		t->message_id = span_str(arena_printf(&t->mem, "<%s@%.*s>", id, SPAN_FMT(domain)));
 		buf_printf(b, "Message-ID: %.*s\r\n", SPAN_FMT(t->message_id));

@@ -615,6 +615,7 @@ static void start_workers(struct core *c)
 	c->env.sessions = sess_table_new(c->env.pool, &c->env);
 	sess_table_add_proto(c->env.sessions, &smtp_sess_ops);
 	sess_table_add_proto(c->env.sessions, &submission_sess_ops);
+	sess_table_add_proto(c->env.sessions, &local_sess_ops);
 	sess_table_add_proto(c->env.sessions, &imap_sess_ops);
 	sess_table_add_proto(c->env.sessions, &pop3_sess_ops);
 	c->loop = loop_new();

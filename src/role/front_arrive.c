@@ -218,7 +218,8 @@ void conn_new(struct front_loop *l, const struct arrival *a)
 	c->env.hostname = c->settings->conf->hostname;
 	c->env.proto = a->proto;
 	c->env.tls = a->implicit_tls;
-	c->env.tls_available = !a->implicit_tls && c->settings->tls;
+	c->env.tls_available =
+		!a->implicit_tls && c->settings->tls && a->proto != SESS_PROTO_LOCAL;
 	c->env.max_size = c->settings->conf->max_message;
 	c->env.max_rcpts = c->settings->conf->max_rcpts;
 	c->env.hold_max = c->settings->conf->submission_hold;

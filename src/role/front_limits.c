@@ -154,7 +154,8 @@ enum sess_why front_limits_peer(struct front_limits *l, const struct conf *conf,
 				enum sess_proto proto, const struct sockaddr_any *peer,
 				bool *ret_limited)
 {
-	*ret_limited = !net_list_has(conf->trusted.nets, conf->trusted.n, peer);
+	*ret_limited = !sock_is_local(peer) &&
+		       !net_list_has(conf->trusted.nets, conf->trusted.n, peer);
 	if (!*ret_limited)
 		return FRONT_WELCOME;
 	pthread_mutex_lock(&l->lock);

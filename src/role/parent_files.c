@@ -189,23 +189,40 @@ int parent_prepare_data(struct parent *p, struct err_info *info)
 	return 0;
 }
 
+static int add_listener(struct parent *p, int fd, enum sess_proto proto, bool implicit_tls,
+			struct err_info *info)
+{
+	if (fd >= 0 && p->n_listeners == ARRAY_LEN(p->listeners)) {
+		close(fd);
+		return err_set(info, ERR_TOOBIG, "more than %zu listening addresses",
+			       ARRAY_LEN(p->listeners));
+	}
+	if (fd < 0)
+		return fd;
+	p->listeners[p->n_listeners] = fd;
+	p->listener_ids[p->n_listeners++] = (uint64_t)proto | (uint64_t)implicit_tls << 8;
+	return 0;
+}
+
 static int listen_one(struct parent *p, const struct conf_listener *l, span text,
 		      struct err_info *info)
 {
 	struct sockaddr_any a;
-	int fd;
 
-	if (p->n_listeners == ARRAY_LEN(p->listeners))
-		return err_set(info, ERR_TOOBIG, "more than %zu listening addresses",
-			       ARRAY_LEN(p->listeners));
 	if (sock_parse(text, &a) < 0)
 		return err_set(info, ERR_INVAL, "not an address: %.*s", SPAN_FMT(text));
-	fd = sock_listen(&a, 1024, info);
-	if (fd < 0)
-		return fd;
-	p->listeners[p->n_listeners] = fd;
-	p->listener_ids[p->n_listeners++] = (uint64_t)l->proto | (uint64_t)l->implicit_tls << 8;
-	return 0;
+	return add_listener(p, sock_listen(&a, 1024, info), l->proto, l->implicit_tls, info);
+}
+
+/* For sendmail(1): anybody of this machine may open it, and front hears who it is. */
+static int listen_local(struct parent *p, struct err_info *info)
+{
+	char path[4096];
+
+	if (!p->conf->listen_local)
+		return 0;
+	snprintf(path, sizeof path, "%.*s/submit.sock", SPAN_FMT(p->conf->data_dir));
+	return add_listener(p, sock_listen_unix(path, 0666, info), SESS_PROTO_LOCAL, false, info);
 }
 
 int parent_listen(struct parent *p, struct err_info *info)
@@ -224,6 +241,9 @@ int parent_listen(struct parent *p, struct err_info *info)
 				return e;
 		}
 	}
+	e = listen_local(p, info);
+	if (e < 0)
+		return e;
 	snprintf(path, sizeof path, "%.*s/admin.sock", SPAN_FMT(p->conf->data_dir));
 	p->admin_listener = sock_listen_unix(path, 0600, info);
 	if (p->admin_listener < 0)

@@ -9,12 +9,14 @@ const struct wire_ops *const front_wires[SESS_PROTO_COUNT] = {
 	[SESS_PROTO_SUBMISSION] = &submission_wire_ops,
 	[SESS_PROTO_IMAP] = &imap_wire_ops,
 	[SESS_PROTO_POP3] = &pop3_wire_ops,
+	[SESS_PROTO_LOCAL] = &local_wire_ops,
 };
 
 bool front_established(enum sess_proto proto, uint32_t park_flags)
 {
 	switch (proto) {
 	case SESS_PROTO_SMTP: /* nobody authenticates; a sender that core has talked to is served */
+	case SESS_PROTO_LOCAL:
 		return true;
 	case SESS_PROTO_SUBMISSION:
 		return park_flags & SMTP_PARK_AUTHENTICATED;

@@ -158,7 +158,7 @@ void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 		smtp_refuse_mail(j, a);
 	else if (!guard_take(j->env->guard, j->conf, GUARD_MESSAGES, &j->s->peer))
 		smtp_refuse_mail(j, &too_many_messages);
-	else if (t->submission &&
+	else if (t->submission && !sock_is_local(&t->peer) &&
 		 !mail_sender_allowed(j->env, &t->account, &t->sender, &t->mem, &v))
 		st->refused = v;
 	if (!st->refused.code)

@@ -22,7 +22,7 @@ void smtp_say(struct smtp_job *j, unsigned code, const char *enhanced, span text
 
 bool smtp_is_submission(const struct sess *s)
 {
-	return s->ops->proto == SESS_PROTO_SUBMISSION;
+	return s->ops->proto != SESS_PROTO_SMTP;
 }
 
 struct smtp_phase smtp_phase_of(const struct smtp_job *j)
@@ -215,6 +215,7 @@ static void smtp_open(struct sess *s)
 	struct smtp_session *st = s->state;
 
 	arena_init(&st->auth_mem);
+	st->authenticated = s->ops->proto == SESS_PROTO_LOCAL;
 }
 
 static void smtp_close(struct sess *s)
@@ -246,6 +247,17 @@ const struct sess_ops smtp_sess_ops = {
 const struct sess_ops submission_sess_ops = {
 	.proto = SESS_PROTO_SUBMISSION,
 	.name = "submission",
+	.size = sizeof(struct smtp_session),
+	.open = smtp_open,
+	.lane = smtp_lane,
+	.job = smtp_job,
+	.close = smtp_close,
+	.busy = smtp_busy,
+};
+
+const struct sess_ops local_sess_ops = {
+	.proto = SESS_PROTO_LOCAL,
+	.name = "local",
 	.size = sizeof(struct smtp_session),
 	.open = smtp_open,
 	.lane = smtp_lane,

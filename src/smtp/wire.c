@@ -94,7 +94,7 @@ static struct smtp_phase phase_of(const struct smtp_wire *w)
 	return (struct smtp_phase){
 		.helo = w->helo,
 		.esmtp = w->esmtp,
-		.submission = w->env.proto == SESS_PROTO_SUBMISSION,
+		.submission = w->env.proto != SESS_PROTO_SMTP,
 		.tls = w->env.tls,
 		.tls_available = w->env.tls_available,
 		.authenticated = w->authenticated,
@@ -155,7 +155,7 @@ static void put_ehlo(const struct smtp_wire *w, struct wire_out *out)
 	_cleanup_(buf_donep) struct buf t = BUF_INIT(4096), mechanisms = BUF_INIT(256);
 	const struct smtp_phase phase = phase_of(w);
 
-	if (phase.submission)
+	if (!phase.authenticated && phase.submission)
 		sasl_offer(&mechanisms, w->env.tls, "", " ");
 	const struct smtp_offer offer = { .max_size = w->env.max_size,
 					  .max_rcpts = w->env.max_rcpts,
@@ -609,7 +609,8 @@ static void smtp_park(void *state, const struct wire_park *p)
 
 static void start(struct smtp_wire *w, const struct wire_env *env)
 {
-	*w = (struct smtp_wire){ .env = *env };
+	*w = (struct smtp_wire){ .env = *env,
+				  .authenticated = env->proto == SESS_PROTO_LOCAL };
 	buf_init(&w->helo_line, SMTP_LINE_MAX);
 	buf_init(&w->mail_line, SMTP_LINE_MAX);
 	body_reset(w);
@@ -711,4 +712,19 @@ const struct wire_ops submission_wire_ops = {
 	.done = smtp_done,
 	.phase_seconds = smtp_phase_seconds,
 	.held = smtp_held,
+};
+
+const struct wire_ops local_wire_ops = {
+	.proto = SESS_PROTO_LOCAL,
+	.name = "local",
+	.size = sizeof(struct smtp_wire),
+	.input_limit = PIECE_MAX,
+	.idle_seconds = 300,
+	.preauth_seconds = 60,
+	.open = smtp_open,
+	.feed = smtp_feed,
+	.park = smtp_park,
+	.tls = smtp_tls,
+	.farewell = smtp_farewell,
+	.done = smtp_done,
 };

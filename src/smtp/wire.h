@@ -11,6 +11,7 @@
 
 extern const struct wire_ops smtp_wire_ops;	  /* SESS_PROTO_SMTP */
 extern const struct wire_ops submission_wire_ops; /* SESS_PROTO_SUBMISSION */
+extern const struct wire_ops local_wire_ops;	  /* SESS_PROTO_LOCAL */
 
 /* wire_park.flags */
 #define SMTP_PARK_HAS_RCPT	1u /* a recipient was taken: DATA may be answered 354 */

@@ -38,6 +38,7 @@ enum sess_proto {
 	SESS_PROTO_SUBMISSION, /* 587, 465 */
 	SESS_PROTO_IMAP,
 	SESS_PROTO_POP3,
+	SESS_PROTO_LOCAL, /* SMTP of programs of this machine; the peer is their user (sock_is_local) */
 	SESS_PROTO_COUNT
 };
 

@@ -29,9 +29,16 @@ void sock_ip_text(const struct sockaddr_any *a, char ret[SOCK_TEXT])
 {
 	const void *ip = a->sa.sa_family == AF_INET6 ? (const void *)&a->in6.sin6_addr
 						     : &a->in.sin_addr;
-	if ((a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6) ||
-	    !inet_ntop(a->sa.sa_family, ip, ret, SOCK_TEXT))
+	if (sock_is_local(a))
+		snprintf(ret, SOCK_TEXT, "uid %u", a->user.uid);
+	else if ((a->sa.sa_family != AF_INET && a->sa.sa_family != AF_INET6) ||
+		 !inet_ntop(a->sa.sa_family, ip, ret, SOCK_TEXT))
 		snprintf(ret, SOCK_TEXT, "unknown");
+}
+
+bool sock_is_local(const struct sockaddr_any *a)
+{
+	return a->sa.sa_family == AF_UNIX;
 }
 
 uint16_t sock_port(const struct sockaddr_any *a)
@@ -59,7 +66,10 @@ void sock_text(const struct sockaddr_any *a, char ret[SOCK_TEXT])
 
 void sock_literal(const struct sockaddr_any *a, char ret[SOCK_TEXT])
 {
-	wrap_ip(a, a->sa.sa_family == AF_INET6 ? "[IPv6:" : "[", "]", ret);
+	if (sock_is_local(a))
+		sock_ip_text(a, ret);
+	else
+		wrap_ip(a, a->sa.sa_family == AF_INET6 ? "[IPv6:" : "[", "]", ret);
 }
 
 int sock_parse_ip(span text, uint16_t port, struct sockaddr_any *ret)
@@ -191,6 +201,15 @@ int sock_listen_unix(const char *path, unsigned mode, struct err_info *info)
 	return err_set(info, err_from_errno(e), "cannot listen on %s: %s", path, strerror(e));
 }
 
+/* Who cannot be told is nobody. */
+static struct sockaddr_any local_peer(int fd)
+{
+	struct ucred who = { .uid = (uid_t)-1 };
+	socklen_t n = sizeof(who);
+	(void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
+	return (struct sockaddr_any){ .user = { .family = AF_UNIX, .uid = who.uid } };
+}
+
 int sock_accept(int listener, struct sockaddr_any *ret_peer, struct sockaddr_any *ret_local)
 {
 	struct sockaddr_any peer = { 0 }, local = { 0 };
@@ -198,7 +217,9 @@ int sock_accept(int listener, struct sockaddr_any *ret_peer, struct sockaddr_any
 	int fd = accept4(listener, &peer.sa, &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return errno == ECONNABORTED || errno == EPERM ? ERR_AGAIN : err_from_errno(errno);
-	if (peer.sa.sa_family != AF_UNIX) {
+	if (sock_is_local(&peer)) {
+		peer = local_peer(fd);
+	} else {
 		set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 		unmap(&peer);
 	}
