@@ -11,6 +11,7 @@ import time
 
 from lab import temp_dir, wait_for
 
+STRANGER = "x@sink.test"
 ACTIONS, STEPS = 0x1FF, 0x1FF7FF
 ASKED = {"O", "C", "H", "M", "R", "T", "L", "N", "B", "E"}  # what a milter answers
 
@@ -49,13 +50,18 @@ class Milter:
     b"" closes the connection.  `heard` has (event, data) of all connections, `macros` what was told."""
 
     def __init__(self, options=options(), **replies):
-        self.options, self.replies = options, replies
-        self.heard, self.macros, self.body, self.connections = [], {}, b"", 0
+        self.socks = []
+        self.play(options, **replies)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
-        self.socks = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def play(self, options=options(), **replies):
+        """Forgets what it heard, and behaves like this from now on."""
+        self.options, self.replies = options, replies
+        self.heard, self.macros, self.body, self.connections = [], {}, b"", 0
+        return self
 
     def _accept(self):
         while True:
@@ -189,7 +195,7 @@ class Daemon:
     def __exit__(self, *_):
         self.process.terminate()
         try:
-            self.process.wait(20)
+            self.process.wait(2)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -227,3 +233,21 @@ def scratch():
     path = temp_dir("postrider-filter-")
     os.chmod(path, 0o755)
     return path
+
+
+def deliver(host, to, sent, sender=STRANGER):
+    """The reply to the end of data, or that of a refused recipient."""
+    with host.smtp_in() as s:
+        s.want("250", f"MAIL FROM:<{sender}>")
+        reply = s.cmd(f"RCPT TO:<{to}>")
+        return s.body(sent) if reply.startswith("250") else reply
+
+
+def rcpt_reply(host, to):
+    with host.smtp_in() as s:
+        s.want("250", f"MAIL FROM:<{STRANGER}>")
+        return s.cmd(f"RCPT TO:<{to}>")
+
+
+def verdicts(host, key, name="filter.verdict"):
+    return [r for r in host.trace(key) if r["event"] == name]
