@@ -106,5 +106,7 @@ int filter_result_get(span payload, struct arena *mem, struct filter_result *ret
 /* An SMTP reply as filters write it: "550 5.7.1 text", several lines ("550-...") joined; the enhanced
  * code is optional.  Sets action, code, enhanced, text; ERR_SYNTAX if it is no 4xx or 5xx.  Pure. */
 int filter_reply_parse(span text, struct arena *mem, struct filter_result *ret);
+/* Can TEXT be an address: no control characters?  (What it means is found out in core.) */
+bool filter_address_ok(span text);
 /* One harmless line of TEXT: printable ASCII, at most FILTER_TEXT_MAX bytes. */
 span filter_line(span text, struct arena *mem);

@@ -123,7 +123,7 @@ static bool read_address(const json_t *entry, struct arena *mem, struct filter_e
 	if (!json_is_string(entry))
 		return false;
 	ret->value = arena_span(mem, span_of(json_string_value(entry), json_string_length(entry)));
-	return true;
+	return filter_address_ok(ret->value);
 }
 
 static const struct {

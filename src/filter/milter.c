@@ -479,7 +479,8 @@ static void on_address(struct milter *m, enum filter_edit_kind kind, span data)
 {
 	span address;
 
-	if (!cut_string(&data, &address)) /* ESMTP arguments may follow: they change nothing here */
+	if (!cut_string(&data, &address) ||
+	    !filter_address_ok(address)) /* ESMTP arguments may follow: they change nothing here */
 		fail(m, "an address of its is malformed");
 	else
 		add_edit(m, kind, 0, SPAN_NULL, arena_span(&m->mem, address));

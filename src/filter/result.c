@@ -159,9 +159,10 @@ static bool value_ok(span v)
 
 static bool edit_ok(const struct filter_edit *e)
 {
-	if (e->kind >= FILTER_EDIT_KINDS || !value_ok(e->value))
+	if (e->kind >= FILTER_EDIT_KINDS)
 		return false;
-	return e->kind > FILTER_CHANGE_HEADER || header_name_valid(e->name);
+	return e->kind > FILTER_CHANGE_HEADER ? filter_address_ok(e->value)
+					      : header_name_valid(e->name) && value_ok(e->value);
 }
 
 int filter_result_get(span payload, struct arena *mem, struct filter_result *ret)
@@ -191,6 +192,14 @@ int filter_result_get(span payload, struct arena *mem, struct filter_result *ret
 		return ERR_PROTO;
 	*ret = r;
 	return 0;
+}
+
+bool filter_address_ok(span text)
+{
+	for (size_t i = 0; i < text.n; i++)
+		if ((unsigned char)text.p[i] < ' ' || text.p[i] == 0x7f)
+			return false;
+	return true;
 }
 
 span filter_line(span text, struct arena *mem)
