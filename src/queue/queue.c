@@ -43,9 +43,7 @@ static int open_all(struct queue *q, struct err_info *info)
 	if (r < 0)
 		return err_set(info, r, "the queue's directory: %s", err_text(r));
 	r = settle_shards(q, info);
-	for (unsigned i = 0; r >= 0 && i < q->n_shards; i++)
-		r = queue_open_shard(q, i, info);
-	return r;
+	return r < 0 ? r : queue_open_shards(q, info);
 }
 
 int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info)

@@ -122,7 +122,8 @@ struct queue {
 extern const struct db_schema queue_schema;
 /* What a sick disk is given before it is tried again. */
 #define SICK_DELAY (60 * USEC_SEC)
-int queue_open_shard(struct queue *q, unsigned no, struct err_info *info);
+/* load.c: opens all shards, and fills the schedule from them. */
+int queue_open_shards(struct queue *q, struct err_info *info);
 static inline uint64_t message_name(unsigned shard, int64_t row)
 {
 	return (uint64_t)row << 6 | shard;

@@ -12,7 +12,7 @@ TEST = "test/unit/queue/test_queue_model"
 MUTATIONS = [
     ("Q4: the keys of removed rows stay listed", "settle.c", '" WHERE message = ? AND (route', '" WHERE message = -? AND (route'),
     ("Q6: a report is accepted in the commit that settles", "settle.c", "if (r >= 0 && s->dsn)", "if (r < 0 && s->dsn)"),
-    ("Q7: held is durable", "schema.c", ".held = db_col_i64(st, 7) != 0", ".held = false"),
+    ("Q7: held is durable", "load.c", ".held = db_col_i64(st, 7) != 0", ".held = false"),
     ("Q1: accepted means written", "accept.c", "r = db_write(in.s->db, write_accept, &in);", "r = 0;"),
     ("Q2: what is leased is leased once", "lease.c", "schedule_lease(q, g);", "g->lease = ++q->last_lease;"),
     ("Q2: what was settled is not tried again", "lease.c", "if (g && !g->kept)", "if (g)"),
