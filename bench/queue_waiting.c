@@ -35,12 +35,14 @@ static void die(const char *what, const struct err_info *info)
 	exit(1);
 }
 
-static struct queue *open_queue(const char *dir)
+/* WAIT: as queue_conf.open_wait. */
+static struct queue *open_queue(const char *dir, usec wait)
 {
 	struct queue_conf c = conf;
 	struct err_info info = { 0 };
 	struct queue *q;
 	c.dir = dir;
+	c.open_wait = wait;
 	if (queue_open(&c, &q, &info) < 0)
 		die("queue_open", &info);
 	return q;
@@ -175,14 +177,19 @@ static void restart(struct queue *full, const char *dir, unsigned waiting)
 	long before = resident();
 	clock_set_offset(86400 * USEC_SEC);
 	usec start = clock_mono();
-	full = open_queue(dir);
-	usec opened = clock_mono();
+	full = open_queue(dir, USEC_SEC);
 	if (queue_lease(full, &mem, &l, &next) != 1)
 		die("nothing is due after the restart", NULL);
 	usec leased = clock_mono();
-	printf("restart: open %.2f s, first lease %.3f s later; %.0f bytes resident per waiting "
-	       "recipient\n",
-	       (double)(opened - start) / 1e6, (double)(leased - opened) / 1e6,
+	uint64_t messages, rcpts = 0, n_leased;
+	while (rcpts < waiting) {
+		usleep(10000);
+		queue_stats(full, &messages, &rcpts, &n_leased);
+	}
+	usec read = clock_mono();
+	printf("restart: first lease after %.2f s, all in memory after %.2f s; %.0f bytes resident "
+	       "per waiting recipient\n",
+	       (double)(leased - start) / 1e6, (double)(read - start) / 1e6,
 	       (double)(resident() - before) / waiting);
 	queue_close(full);
 }
@@ -194,7 +201,7 @@ static void compare(unsigned waiting, unsigned threads, unsigned messages, unsig
 	double wall, cpu, walls[2][100], cpus[2][100];
 	snprintf(empty_dir, sizeof(empty_dir), "%s/empty", dir);
 	snprintf(full_dir, sizeof(full_dir), "%s/full", dir);
-	struct queue *q[2] = { open_queue(empty_dir), open_queue(full_dir) };
+	struct queue *q[2] = { open_queue(empty_dir, 0), open_queue(full_dir, 0) };
 	long before = resident();
 	load(q[1], waiting, SEEDERS, OUTCOME_DEFERRED, &wall, &cpu);
 	printf("%u deferred in %.0f s; %.0f bytes resident each\n", waiting, wall * waiting / 1e6,
@@ -227,7 +234,7 @@ int main(int argc, char **argv)
 	memset(body, 'x', sizeof(body));
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (argc == 4 && (!strcmp(argv[1], "seed") || !strcmp(argv[1], "load"))) {
-		struct queue *q = open_queue(argv[3]);
+		struct queue *q = open_queue(argv[3], 0);
 		bool seed = argv[1][0] == 's';
 		load(q, arg_or(argc, argv, 2, 0), seed ? SEEDERS : 1,
 		     seed ? OUTCOME_DEFERRED : OUTCOME_DELIVERED, &wall, &cpu);

@@ -34,17 +34,50 @@ static int filter_of(struct admin_request *r, struct queue_filter *ret)
 			  : admin_fail(r, ERR_INVAL, "state: expected waiting, held or delivering");
 }
 
-static json_t *rcpt_json(const struct queue_entry_rcpt *e)
+/* Why the next attempt is when it is, and what comes of it if it fails, for people. */
+static const char *why(const struct queue_entry *e, const struct queue_entry_rcpt *r, struct buf *b)
 {
+	char until[CLOCK_TEXT];
+	usec by = e->terms.deliver_by, now = clock_wall();
+
+	if (r->leased)
+		return "a delivery has it in its hands";
+	if (r->held)
+		return "held by the administrator; postrider queue release lets it go on";
+	if (by && r->next_attempt == by)
+		return e->terms.by_return
+			       ? "the sender wants it back if it is not delivered by then"
+			       : "the sender wants to be told if it is not delivered by then";
+	if (r->fixed)
+		return r->attempts ? "the destination named this time"
+				   : "the sender asked for this time";
+	if (!r->attempts)
+		return r->next_attempt <= now ? "due; it waits for its turn" : "first attempt";
+	clock_format(r->until, until);
+	if (r->rule.n)
+		buf_printf(b, "the last answer is a case of queue.rules' \"%.*s\"",
+			   SPAN_FMT(r->rule));
+	else
+		buf_put_str(b, "no case of queue.rules: by queue.retry_first, _factor and _max");
+	buf_printf(b, "%s; what fails after %s is returned",
+		   r->next_attempt <= now ? "; due, it waits for its turn" : "", until);
+	return buf_cstr(b);
+}
+
+static json_t *rcpt_json(const struct queue_entry *entry, const struct queue_entry_rcpt *e)
+{
+	_cleanup_(buf_donep) struct buf text = BUF_INIT(1024);
 	enum queue_state state = e->leased ? QUEUE_DELIVERING
 				 : e->held ? QUEUE_HELD
 					   : QUEUE_WAITING;
 
-	return json_pack("{s:o,s:o,s:o,s:o,s:i,s:o,s:b,s:s}", "address", json_span(e->address),
-			 "route", json_span(e->route), "reply", json_span(e->last_reply), "status",
-			 json_span(e->status), "attempts", (int)e->attempts, "next_attempt",
-			 admin_time(e->next_attempt), "in_delivery", (int)e->leased, "state",
-			 state_names[state]);
+	return json_pack("{s:o,s:o,s:o,s:o,s:i,s:o,s:b,s:s,s:o,s:o,s:s}", "address",
+			 json_span(e->address), "route", json_span(e->route), "reply",
+			 json_span(e->last_reply), "status", json_span(e->status), "attempts",
+			 (int)e->attempts, "next_attempt", admin_time(e->next_attempt),
+			 "in_delivery", (int)e->leased, "state", state_names[state], "rule",
+			 json_span(e->rule), "retry_until", admin_time(e->until), "why",
+			 why(entry, e, &text));
 }
 
 static json_t *entry_json(const struct queue_entry *e)
@@ -52,7 +85,7 @@ static json_t *entry_json(const struct queue_entry *e)
 	json_t *rcpts = json_array();
 
 	for (size_t i = 0; i < e->n_rcpts; i++)
-		json_array_append_new(rcpts, rcpt_json(&e->rcpts[i]));
+		json_array_append_new(rcpts, rcpt_json(e, &e->rcpts[i]));
 	json_t *j = json_pack("{s:o,s:o,s:I,s:o,s:i,s:b,s:o}", "id", admin_id(&e->id), "from",
 			      json_span(e->sender), "size", (json_int_t)e->size, "accepted",
 			      admin_time(e->accepted_at), "priority", e->terms.priority,
@@ -269,9 +302,9 @@ static int cmd_reroute(struct admin_request *r)
 	if (!admin_need(r, "to_route", &c.route))
 		return ERR_INVAL;
 	if (span_eq_str(c.route, "mx") || !admin_way_ok(r, c.route))
-		return admin_fail(
-			r, ERR_INVAL,
-			"to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, lmtp:[HOST]:PORT or via:NAME");
+		return admin_fail(r, ERR_INVAL,
+				  "to_route: expected smtp:DOMAIN, smtp:[HOST]:PORT, "
+				  "lmtp:[HOST]:PORT or via:NAME");
 	return change(r, c);
 }
 

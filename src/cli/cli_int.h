@@ -79,5 +79,5 @@ int cli_dmarc_check(struct cli *c);
 
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_check, render_account_added,
-	render_account_removed, render_alias, render_queue, render_trace, render_status, render_explain,
-	render_count, render_ban;
+	render_account_removed, render_alias, render_queue, render_queue_entry, render_trace, render_status,
+	render_explain, render_count, render_ban;

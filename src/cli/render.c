@@ -160,13 +160,13 @@ static void render_terms(const json_t *row)
 		printf("    requires TLS\n");
 }
 
-void render_queue(const struct cli *c, const json_t *row, size_t number)
+/* WHY: with what happens next to each recipient, and why. */
+static void put_queue(const json_t *row, size_t number, bool why)
 {
 	const json_t *rcpts = json_object_get(row, "recipients"), *r;
 	char size[32];
 	size_t i;
 
-	(void)c;
 	size_text(json_int(row, "size", 0), size, sizeof size);
 	printf("%s%.*s  %s  %s  from <", number ? "\n" : "", SPAN_FMT(json_str(row, "id")),
 	       json_string_value(json_object_get(row, "accepted")), size);
@@ -186,12 +186,26 @@ void render_queue(const struct cli *c, const json_t *row, size_t number)
 			printf("held\n");
 		else
 			printf("next %.*s\n", SPAN_FMT(next));
+		if (why)
+			printf("       %.*s\n", SPAN_FMT(json_str(r, "why")));
 		if (reply.n) {
 			printf("       ");
 			put(reply, 0);
 			printf("\n");
 		}
 	}
+}
+
+void render_queue(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	put_queue(row, number, false);
+}
+
+void render_queue_entry(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	put_queue(row, number, true);
 }
 
 void render_trace(const struct cli *c, const json_t *row, size_t number)

@@ -66,6 +66,7 @@ static int each_page(struct page *p, const struct queue_filter *f,
 	if ((!f->any && !queue_filter_set(f)) || !queue_filter_for(&narrow, p->change) ||
 	    !filter_prepare(&narrow, &filter))
 		return 0;
+	load_await(p->q, 0);
 	for (unsigned i = 0; r >= 0 && i < p->q->n_shards; i++) {
 		int64_t last = 0;
 		p->s = &p->q->shard[i];

@@ -81,8 +81,8 @@ static int list_messages(unsigned shard, struct db_tx *tx, const struct filter *
 	return r;
 }
 
-/* What memory knows better than the row: a lease, and the times of untried releases. */
-static void overlay(struct queue *q, const struct listed *e, int64_t row,
+/* What memory knows better than the row: a lease, the times of untried releases, and the rules. */
+static void overlay(struct queue *q, const struct listed *e, int64_t row, struct arena *mem,
 		    struct queue_entry_rcpt *r)
 {
 	pthread_mutex_lock(&q->lock);
@@ -92,6 +92,12 @@ static void overlay(struct queue *q, const struct listed *e, int64_t row,
 		r->leased = g->lease != 0;
 		r->fixed = g->fixed && g->due > clock_wall();
 	}
+	const struct queue_rule *rule = queue_rule_find(&q->conf, r->last_reply, r->status,
+							e->e.terms.priority);
+	if (rule && r->attempts)
+		r->rule = arena_span(mem, rule->match);
+	r->until = retry_ends(&q->conf, MAX(e->e.accepted_at, e->e.held_until), &e->e.terms,
+			      r->last_reply, r->status);
 	pthread_mutex_unlock(&q->lock);
 }
 
@@ -132,7 +138,7 @@ static int list_rcpts(struct queue *q, const struct filter *f, enum queue_state 
 						  .attempts = (unsigned)db_col_i64(s, 5),
 						  .next_attempt = db_col_i64(s, 6),
 						  .held = db_col_i64(s, 7) != 0 };
-		overlay(q, e, db_col_i64(s, 0), one);
+		overlay(q, e, db_col_i64(s, 0), mem, one);
 		one->fits = db_col_i64(s, 8) && state_fits(one, state);
 		*ret_fits += one->fits;
 	}

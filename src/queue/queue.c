@@ -43,7 +43,7 @@ static int open_all(struct queue *q, struct err_info *info)
 	if (r < 0)
 		return err_set(info, r, "the queue's directory: %s", err_text(r));
 	r = settle_shards(q, info);
-	return r < 0 ? r : queue_open_shards(q, info);
+	return r < 0 ? r : load_begin(q, info);
 }
 
 int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info)
@@ -58,6 +58,7 @@ int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_inf
 	q->armed = true;
 	q->wall_minus_mono = clock_wall() - clock_mono();
 	pthread_mutex_init(&q->lock, NULL);
+	pthread_cond_init(&q->read, NULL);
 	int r = open_all(q, info);
 	if (r >= 0)
 		r = queue_sweep(q);
@@ -67,7 +68,7 @@ int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_inf
 		queue_close(q);
 		return r;
 	}
-	schedule_clamp(q, clock_wall());
+	load_await(q, q->conf.open_wait);
 	*ret = q;
 	return 0;
 }
@@ -76,6 +77,7 @@ void queue_close(struct queue *q)
 {
 	if (!q)
 		return;
+	load_end(q);
 	for (unsigned i = 0; i < q->n_shards; i++)
 		db_close(q->shard[i].db);
 	schedule_free(q);
@@ -83,6 +85,7 @@ void queue_close(struct queue *q)
 		next = u->next;
 		unsettled_free(u);
 	}
+	pthread_cond_destroy(&q->read);
 	pthread_mutex_destroy(&q->lock);
 	arena_done(&q->rules_mem);
 	free(q->dir);

@@ -54,10 +54,12 @@ struct queue_conf {
 	usec retry_first, retry_max, lifetime;
 	usec warn_after; /* 0: nobody is told of a delay */
 	unsigned retry_factor_percent, jitter_percent;
+	usec open_wait; /* queue_open() waits so long for the schedule and lets the rest come; 0: for all */
 	const struct queue_rule *rules; /* the first that matches the last answer decides; copied */
 	size_t n_rules;
 };
-/* Rebuilds the schedule from the shards.  ERR_BUSY, ERR_VERSION, ... */
+/* Rebuilds the schedule from the shards.  What comes after OPEN_WAIT is delivered as it comes; changes by hand wait for
+ * it, queue_stats() does not know of it yet.  ERR_BUSY, ERR_VERSION, ... */
 int queue_open(const struct queue_conf *conf, struct queue **ret, struct err_info *info);
 void queue_close(struct queue *q);
 /* Removes blobs older than a day without a row and forgets old `once` keys.  queue_open does it too. */
@@ -213,7 +215,8 @@ struct queue_filter {
 /* Is a field set beside REMOTE and ANY? */
 bool queue_filter_set(const struct queue_filter *f);
 /* `fixed`: the next attempt is a time that somebody asked for.  `held`: Q7.  `fits`: the filter means this one (what
- * other recipients the message has is listed too). */
+ * other recipients the message has is listed too).  `rule`: the match of the rule that decides after the last answer,
+ * empty if none does; `until`: an attempt that fails after it is the last. */
 struct queue_entry {
 	struct id id;
 	span sender, account_id;
@@ -221,7 +224,12 @@ struct queue_entry {
 	struct queue_terms terms;
 	usec held_until; /* 0: was not held */
 	usec accepted_at;
-	struct queue_entry_rcpt { span address, route, last_reply, status; unsigned attempts; usec next_attempt; bool leased, fixed, held, fits; } *rcpts;
+	struct queue_entry_rcpt {
+		span address, route, last_reply, status, rule;
+		unsigned attempts;
+		usec next_attempt, until;
+		bool leased, fixed, held, fits;
+	} *rcpts;
 	size_t n_rcpts;
 };
 /* Where a listing goes on; all zero at its start.  Ids are not unique: an alias's targets wait under the id too. */

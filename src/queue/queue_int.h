@@ -97,6 +97,11 @@ struct queue {
 	struct shard shard[SHARDS_MAX];
 	unsigned n_shards;
 
+	struct loading *loading; /* load.c */
+	unsigned unread;	 /* lock: shards that are being read */
+	pthread_cond_t read;	 /* one less */
+	atomic_bool closing;
+
 	pthread_mutex_t lock;
 	struct heap later; /* by the time they are due */
 	struct heap ready; /* due, by rank */
@@ -122,8 +127,11 @@ struct queue {
 extern const struct db_schema queue_schema;
 /* What a sick disk is given before it is tried again. */
 #define SICK_DELAY (60 * USEC_SEC)
-/* load.c: opens all shards, and fills the schedule from them. */
-int queue_open_shards(struct queue *q, struct err_info *info);
+/* --- load.c: opens all shards, and fills the schedule from them --- */
+int load_begin(struct queue *q, struct err_info *info);
+/* Until all is read, or for LIMIT (0: however long it takes). */
+void load_await(struct queue *q, usec limit);
+void load_end(struct queue *q);
 static inline uint64_t message_name(unsigned shard, int64_t row)
 {
 	return (uint64_t)row << 6 | shard;

@@ -104,6 +104,7 @@ static struct queue_conf queue_conf_of(const struct conf *conf, struct queue_rul
 				    .warn_after = conf->warn_after,
 				    .retry_factor_percent = conf->retry_factor,
 				    .jitter_percent = conf->retry_jitter,
+				    .open_wait = USEC_SEC,
 				    .rules = rules,
 				    .n_rules = conf->n_retry_rules };
 }
