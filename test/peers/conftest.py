@@ -19,7 +19,7 @@ ZONE = "".join(f"mx.{name}.test A @{n}@\n{name}.test MX 10 mx.{name}.test\n"
 def roots():
     if os.geteuid() != 0:
         pytest.skip("only root can start other servers in roots of their own")
-    folder = peers.make_roots("postfix", "exim")
+    folder = peers.make_roots("postfix", "exim", "dovecot")
     peers.leave_the_network()
     return folder
 

@@ -231,13 +231,14 @@ in_flow_delay = 0
 
 
 class Exim(Peer):
-    """As Postfix above, and FORWARDS, local part -> address, sends mail for DOMAIN elsewhere."""
+    """As Postfix above, and FORWARDS, local part -> address, sends mail for DOMAIN elsewhere.  With a LOGIN (user,
+    password) only who knows it may send anything, over TLS."""
 
     name, log = "exim", "var/log/exim4/mainlog"
     command = ["exim4", "-bdf", "-q5s"]
     UID, GID = 102, 103
 
-    def configure(self, domain, routes, ca, boxes, forwards):
+    def configure(self, domain, routes, ca, boxes, forwards, login=None):
         host = f"mx.{domain}"
         self.make_certificate(host, 0o640, self.GID)
         shutil.copy(ca, self.path("etc/ca.pem"))
@@ -258,7 +259,7 @@ tls_advertise_hosts = *
 tls_certificate = /etc/cert.pem
 tls_privatekey = /etc/key.pem
 smtputf8_advertise_hosts = *
-acl_smtp_rcpt = accept
+acl_smtp_rcpt = {"accept authenticated = *" if login else "accept"}
 acl_smtp_data = accept
 host_lookup =
 keep_environment =
@@ -306,8 +307,27 @@ begin retry
 * * F,1h,2s
 begin rewrite
 begin authenticators
-""")
+""" + (self.authenticators(*login) if login else ""))
         return self
+
+
+    @staticmethod
+    def authenticators(user, password):
+        return f"""\
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_advertise_condition = ${{if def:tls_in_cipher}}
+  server_condition = ${{if and{{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{password}}}}}}}}}
+  server_set_id = $auth2
+login:
+  driver = plaintext
+  public_name = LOGIN
+  server_advertise_condition = ${{if def:tls_in_cipher}}
+  server_prompts = Username:: : Password::
+  server_condition = ${{if and{{{{eq{{$auth1}}{{{user}}}}}{{eq{{$auth2}}{{{password}}}}}}}}}
+  server_set_id = $auth1
+"""
 
 
 class Dovecot(Peer):
