@@ -29,7 +29,7 @@ struct conf_networks {
 	struct net *nets;
 	size_t n;
 };
-#define CONF_LISTENERS 7 /* smtp submission submissions imap imaps pop3 pop3s */
+#define CONF_LISTENERS 8 /* smtp submission submissions imap imaps pop3 pop3s lmtp */
 #define CONF_MAX_CERTS 64
 struct conf_cert {
 	span chain_file, key_file;
@@ -111,6 +111,7 @@ struct conf {
 	uint64_t front_memory; /* bytes */
 	/* submission */
 	int submission_from; /* enum conf_from */
+	struct conf_networks xclient_from, etrn_from, lmtp_from;
 	usec submission_hold; /* the longest hold a client may ask for; 0: none */
 	/* trust */
 	int trust_check, trust_dmarc; /* enum conf_check, conf_dmarc */

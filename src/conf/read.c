@@ -30,7 +30,7 @@ static const struct {
 	{ SESS_PROTO_SMTP, false },	 { SESS_PROTO_SUBMISSION, false },
 	{ SESS_PROTO_SUBMISSION, true }, { SESS_PROTO_IMAP, false },
 	{ SESS_PROTO_IMAP, true },	 { SESS_PROTO_POP3, false },
-	{ SESS_PROTO_POP3, true },
+	{ SESS_PROTO_POP3, true },	 { SESS_PROTO_LMTP, false },
 };
 
 static struct conf_place place_of(const struct reader *r, const yaml_node_t *n)
@@ -261,7 +261,7 @@ static int set_defaults(struct reader *r)
 	for (size_t i = 0; i < conf_n_options; i++) {
 		const struct conf_option *o = &conf_options[i];
 
-		if (r->at[i].line)
+		if (r->at[i].line || (o->type == CONF_ADDRESSES && !*o->fallback))
 			continue;
 		ret = o->type == CONF_ROWS ? set_default_rows(r, o)
 					   : conf_value_set(r->conf, r->conf, o,

@@ -123,6 +123,11 @@ const struct conf_option conf_options[] = {
 	  "submit.sock in the data directory; any of its users may.",
 	  AT(listen_local) },
 
+	{ "listen.lmtp", CONF_ADDRESSES, "", 0, 0, NULL, CONF_RESTART,
+	  "LMTP: mail for the mailboxes here from hosts of lmtp.from, with one answer per "
+	  "recipient.",
+	  AT(listeners[7]) },
+
 	{ "tls.certificates", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Certificates: a list of {chain: FILE, key: FILE} in PEM form; the first is the default, "
 	  "the "
@@ -210,6 +215,16 @@ const struct conf_option conf_options[] = {
 	  "domains "
 	  "can say otherwise. The envelope sender must always be an own address.",
 	  AT(submission_from) },
+
+	{ "smtp.xclient_from", CONF_NETWORKS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Networks of proxies that may say by XCLIENT for which client they speak; they are "
+	  "believed.",
+	  AT(xclient_from) },
+	{ "smtp.etrn_from", CONF_NETWORKS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Networks of clients that may have the mail that waits for a domain sent at once (ETRN).",
+	  AT(etrn_from) },
+	{ "lmtp.from", CONF_NETWORKS, "127.0.0.0/8 ::1", 0, 0, NULL, CONF_RELOAD,
+	  "Networks of the hosts that may deliver by LMTP.", AT(lmtp_from) },
 
 	{ "submission.hold", CONF_DURATION, "30d", 0, 365 * DAY, NULL, CONF_RELOAD,
 	  "How long a client may ask a message to be held before it is sent (FUTURERELEASE); 0 "

@@ -20,7 +20,7 @@
 #define ROLE_UID 61101 /* first of four; any that nobody has */
 
 const char *const lab_port_names[LAB_PORTS] = { "smtp",	 "submission", "submissions", "imap",
-						"imaps", "pop3",       "pop3s" };
+						"imaps", "pop3",       "pop3s",	      "lmtp" };
 
 /* ------------------------------------------------------------------ addresses and ports */
 

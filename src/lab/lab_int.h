@@ -12,7 +12,7 @@
 
 #define LAB_HOSTS    2
 #define LAB_ACCOUNTS 3 /* per host */
-#define LAB_PORTS    7 /* as in lab_port_names */
+#define LAB_PORTS    8 /* as in lab_port_names */
 /* A Unix socket's path has at most 107 bytes: DIR/alpha/data/admin.sock. */
 #define LAB_DIR_MAX (107 - (int)sizeof "/alpha/data/admin.sock")
 

@@ -91,7 +91,7 @@ struct mail_transaction {
 	span helo, peer_name; /* peer_name: verified reverse name, or empty */
 	bool esmtp, tls;
 	span tls_text; /* "TLSv1.3 TLS_AES_256_GCM_SHA384" */
-	bool submission, authenticated;
+	bool submission, lmtp, authenticated;
 	span auth_type; /* "PLAIN", ... */
 	struct directory_account account; /* authenticated */
 	/* the body: in memory, or its beginning (with the whole header) and the rest in a file */

@@ -28,6 +28,10 @@ static const char *protocol_word(const struct mail_transaction *t)
 		{ { "UTF8SMTP", "UTF8SMTPA" }, { "UTF8SMTPS", "UTF8SMTPSA" } },
 	};
 
+	static const char *const local[2][2] = { { "LMTP", "LMTPS" }, { "UTF8LMTP", "UTF8LMTPS" } };
+
+	if (t->lmtp)
+		return local[t->smtputf8][t->tls];
 	if (!t->esmtp)
 		return "SMTP";
 	return word[t->smtputf8][t->tls][t->authenticated];

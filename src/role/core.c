@@ -619,6 +619,7 @@ static void start_workers(struct core *c)
 	sess_table_add_proto(c->env.sessions, &local_sess_ops);
 	sess_table_add_proto(c->env.sessions, &imap_sess_ops);
 	sess_table_add_proto(c->env.sessions, &pop3_sess_ops);
+	sess_table_add_proto(c->env.sessions, &lmtp_sess_ops);
 	c->loop = loop_new();
 	c->env.asks = ask_table_new(c->loop);
 	c->relay = relay_new(&c->env, c->loop);

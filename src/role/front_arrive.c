@@ -8,6 +8,7 @@
 #include "format/proxy.h"
 #include "role/front_int.h"
 #include "role/wires.h"
+#include "sys/net.h"
 
 /* ------------------------------------------------------------------ refusals */
 
@@ -60,10 +61,19 @@ void conn_greet(struct conn *c)
 	conn_write(c, buf_span(&c->loop->reply));
 }
 
+static bool has_peer(const struct conf_networks *l, const struct conn *c)
+{
+	return !sock_is_local(&c->peer) && net_list_has(l->nets, l->n, &c->peer);
+}
+
 /* Who is there is known, and may come. */
 static void begin(struct conn *c)
 {
-	usec delay = c->settings->conf->greet_delay;
+	const struct conf *conf = c->settings->conf;
+	bool lmtp = c->ops->proto == SESS_PROTO_LMTP;
+	c->env.trusted = has_peer(lmtp ? &conf->lmtp_from : &conf->xclient_from, c);
+	c->env.etrn = has_peer(&conf->etrn_from, c);
+	usec delay = conf->greet_delay;
 	if (c->implicit_tls) {
 		conn_start_tls(c);
 	} else if (c->ops->proto == SESS_PROTO_SMTP && delay > 0 && c->limited) {
@@ -218,8 +228,7 @@ void conn_new(struct front_loop *l, const struct arrival *a)
 	c->env.hostname = c->settings->conf->hostname;
 	c->env.proto = a->proto;
 	c->env.tls = a->implicit_tls;
-	c->env.tls_available =
-		!a->implicit_tls && c->settings->tls && a->proto != SESS_PROTO_LOCAL;
+	c->env.tls_available = !a->implicit_tls && c->settings->tls && a->proto != SESS_PROTO_LOCAL;
 	c->env.max_size = c->settings->conf->max_message;
 	c->env.max_rcpts = c->settings->conf->max_rcpts;
 	c->env.hold_max = c->settings->conf->submission_hold;

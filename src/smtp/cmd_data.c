@@ -71,17 +71,30 @@ static void log_verdict(const struct mail_transaction *t, const struct mail_verd
 	arena_done(&mem);
 }
 
-/* One answer per recipient, in the order of RCPT: between 353 and the answer for the whole with
- * PRDR, which needs two recipients to make sense and one that is taken. */
+/* In the order of RCPT, but not for those that a filter added. */
+static void answer_each(struct smtp_job *j, const struct mail_verdict *whole)
+{
+	for (const struct mail_rcpt *m = j->st->mail->rcpts; m; m = m->next) {
+		const struct mail_verdict *v = m->verdict.code ? &m->verdict : whole;
+
+		if (!m->added)
+			smtp_say(j, v->code, v->enhanced, v->text);
+	}
+}
+
+/* LMTP answers for each recipient (RFC 2033 4.2); so does PRDR, between 353 and the answer for the
+ * whole, where two recipients make sense of it and one is taken. */
 static void answer(struct smtp_job *j, const struct mail_verdict *v)
 {
 	const struct mail_transaction *t = j->st->mail;
 
+	if (t->lmtp) {
+		answer_each(j, v);
+		return;
+	}
 	if (t->each && t->n_rcpts > 1 && v->code < 300) {
 		smtp_say(j, 353, "", SPAN("One answer per recipient follows"));
-		for (const struct mail_rcpt *m = t->rcpts; m; m = m->next)
-			if (!m->added)
-				smtp_say(j, m->verdict.code, m->verdict.enhanced, m->verdict.text);
+		answer_each(j, v);
 	}
 	smtp_say(j, v->code, v->enhanced, v->text);
 }

@@ -13,7 +13,7 @@ void smtp_cmd_helo(struct smtp_job *j, const struct smtp_command *c, span line)
 	free(st->helo_name);
 	st->helo_name = span_dup(c->text);
 	st->helo = true;
-	st->esmtp = c->rule->verb == SMTP_EHLO;
+	st->esmtp = c->rule->verb != SMTP_HELO;
 	smtp_say(j, 250, "", j->conf->hostname);
 }
 
@@ -53,6 +53,8 @@ static struct mail_transaction *transaction_of(struct smtp_job *j)
 	t->tls = j->s->tls.active;
 	t->tls_text = tls_text(&j->s->tls, &t->mem);
 	t->submission = smtp_is_submission(j->s);
+	t->lmtp = smtp_is_lmtp(j->s);
+	t->peer_name = arena_span(&t->mem, span_str(st->peer_name));
 	t->authenticated = st->authenticated;
 	t->auth_type = st->authenticated ? arena_span(&t->mem, span_str(st->auth_type)) : SPAN_NULL;
 	t->account = st->account;
@@ -143,7 +145,7 @@ void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 	t->smtputf8 = c->smtputf8;
 	t->body_8bit = c->body_8bit;
 	t->body_binary = c->body_binary;
-	t->each = c->prdr;
+	t->each = c->prdr || t->lmtp;
 	t->ret_full = c->ret_full;
 	t->ret_hdrs = c->ret_hdrs;
 	t->envid = arena_span(&t->mem, c->envid);

@@ -4,8 +4,9 @@
 
 const struct smtp_rule smtp_rules[SMTP_VERB_COUNT] = {
 	/* clang-format off */
-	[SMTP_HELO]     = { "HELO",     SMTP_HELO,     SMTP_ARGS_DOMAIN, 0, SMTP_LINE_MAX },
-	[SMTP_EHLO]     = { "EHLO",     SMTP_EHLO,     SMTP_ARGS_DOMAIN, 0, SMTP_LINE_MAX },
+	[SMTP_HELO]     = { "HELO",     SMTP_HELO,     SMTP_ARGS_DOMAIN, SMTP_NOT_LMTP, SMTP_LINE_MAX },
+	[SMTP_EHLO]     = { "EHLO",     SMTP_EHLO,     SMTP_ARGS_DOMAIN, SMTP_NOT_LMTP, SMTP_LINE_MAX },
+	[SMTP_LHLO]     = { "LHLO",     SMTP_LHLO,     SMTP_ARGS_DOMAIN, SMTP_LMTP_ONLY | SMTP_NEEDS_TRUST, SMTP_LINE_MAX },
 	[SMTP_MAIL]     = { "MAIL",     SMTP_MAIL,     SMTP_ARGS_MAIL,   TRANSACTION | SMTP_NO_MAIL, SMTP_LINE_MAX },
 	[SMTP_RCPT]     = { "RCPT",     SMTP_RCPT,     SMTP_ARGS_RCPT,   TRANSACTION | SMTP_NEEDS_MAIL | SMTP_NO_BDAT | SMTP_TO_CORE, SMTP_LINE_MAX },
 	[SMTP_DATA]     = { "DATA",     SMTP_DATA,     SMTP_ARGS_NONE,   TRANSACTION | SMTP_NEEDS_MAIL | SMTP_NO_BDAT | SMTP_NO_BINARY, SMTP_LINE_MAX },
@@ -18,6 +19,8 @@ const struct smtp_rule smtp_rules[SMTP_VERB_COUNT] = {
 	[SMTP_HELP]     = { "HELP",     SMTP_HELP,     SMTP_ARGS_ANY,    0, SMTP_LINE_MAX },
 	[SMTP_STARTTLS] = { "STARTTLS", SMTP_STARTTLS, SMTP_ARGS_NONE,   SMTP_NEEDS_CLEAR | SMTP_NO_MAIL | SMTP_TO_CORE | SMTP_ENDS_GROUP, SMTP_LINE_MAX },
 	[SMTP_AUTH]     = { "AUTH",     SMTP_AUTH,     SMTP_ARGS_AUTH,   SMTP_SUBMISSION_ONLY | SMTP_NEEDS_EHLO | SMTP_NO_AUTH | SMTP_NO_MAIL | SMTP_TO_CORE | SMTP_ENDS_GROUP, SMTP_AUTH_LINE_MAX },
+	[SMTP_ETRN]     = { "ETRN",     SMTP_ETRN,     SMTP_ARGS_ETRN,   SMTP_NEEDS_ETRN | SMTP_NOT_LMTP | SMTP_NEEDS_EHLO | SMTP_NO_MAIL | SMTP_TO_CORE, SMTP_LINE_MAX },
+	[SMTP_XCLIENT]  = { "XCLIENT",  SMTP_XCLIENT,  SMTP_ARGS_STRING, SMTP_NEEDS_TRUST | SMTP_NOT_LMTP | SMTP_NO_MAIL | SMTP_TO_CORE | SMTP_ENDS_GROUP, SMTP_LINE_MAX },
 	/* clang-format on */
 };
 
@@ -41,6 +44,7 @@ static const struct smtp_answer
 	auth_not_here = { 502, "5.5.1", "No authentication on this port" },
 	auth_done = { 503, "5.5.1", "Already authenticated" },
 	auth_needed = { 530, "5.7.0", "Authentication required" },
+	no_permission = { 550, "5.7.1", "Not for this client" },
 	tls_needed = { 530, "5.7.0", "Say STARTTLS first" },
 	tls_active = { 503, "5.5.1", "TLS is active already" },
 	tls_none = { 502, "5.5.1", "TLS is not available" };
@@ -50,6 +54,10 @@ const struct smtp_answer *smtp_rule_check(const struct smtp_rule *r, const struc
 {
 	unsigned f = r->flags;
 
+	if (((f & SMTP_LMTP_ONLY) && !p->lmtp) || ((f & SMTP_NOT_LMTP) && p->lmtp))
+		return &smtp_answer_unknown;
+	if (((f & SMTP_NEEDS_TRUST) && !p->trusted) || ((f & SMTP_NEEDS_ETRN) && !p->etrn))
+		return &no_permission;
 	if ((f & SMTP_SUBMISSION_ONLY) && !p->submission)
 		return &auth_not_here;
 	if ((f & SMTP_NEEDS_CLEAR) && p->tls)

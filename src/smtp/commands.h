@@ -7,6 +7,7 @@
 enum smtp_verb {
 	SMTP_HELO,
 	SMTP_EHLO,
+	SMTP_LHLO,
 	SMTP_MAIL,
 	SMTP_RCPT,
 	SMTP_DATA,
@@ -19,6 +20,8 @@ enum smtp_verb {
 	SMTP_HELP,
 	SMTP_STARTTLS,
 	SMTP_AUTH,
+	SMTP_ETRN,
+	SMTP_XCLIENT,
 	SMTP_VERB_COUNT
 };
 
@@ -32,6 +35,7 @@ enum smtp_args {
 	SMTP_ARGS_RCPT,
 	SMTP_ARGS_BDAT,
 	SMTP_ARGS_AUTH,
+	SMTP_ARGS_ETRN,
 };
 
 enum { /* smtp_rule.flags */
@@ -47,6 +51,10 @@ enum { /* smtp_rule.flags */
        SMTP_TO_CORE = 512,     /* core answers; else front does (core may be told afterwards) */
        SMTP_ENDS_GROUP =
 	       1024, /* core's answer decides how the next bytes are read (RFC 2920 3.1) */
+       SMTP_LMTP_ONLY = 4096,
+       SMTP_NOT_LMTP = 8192,
+       SMTP_NEEDS_TRUST = 16384,
+       SMTP_NEEDS_ETRN = 32768, /* for those who may start the queue */
        SMTP_NO_BINARY = 2048, /* not for binary content (RFC 3030 section 3) */
 };
 
@@ -69,7 +77,8 @@ struct smtp_answer {
 /* Where a session is. */
 struct smtp_phase {
 	bool helo, esmtp;
-	bool submission;
+	bool submission, lmtp;
+	bool trusted, etrn; /* as in wire_env */
 	bool tls, tls_available;
 	bool authenticated;
 	bool hold;	 /* messages may be held for a time (RFC 4865) */
@@ -91,5 +100,5 @@ size_t smtp_line_limit(span start);
  * attacks). */
 bool smtp_is_foreign(span line);
 
-extern const struct smtp_answer smtp_answer_unknown, smtp_answer_bad_line, smtp_answer_long_line,
+extern const struct smtp_answer smtp_answer_unknown, smtp_answer_not_offered, smtp_answer_bad_line, smtp_answer_long_line,
 	smtp_answer_no_rcpt, smtp_answer_need_rcpt, smtp_answer_too_big, smtp_answer_abuse;

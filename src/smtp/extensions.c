@@ -3,12 +3,16 @@
 #include <inttypes.h>
 
 #include "format/header.h"
+#include "smtp/xclient.h"
 
 enum {		       /* where it is offered; all that are named must be so */
        WHEN_CLEAR = 1, /* TLS can be had and is not there */
        WHEN_TLS = 2,
        WHEN_SUBMISSION = 4,
        WHEN_HOLD = 8, /* messages may be held */
+       WHEN_TRUSTED = 16,
+       WHEN_ETRN = 32,
+       WHEN_SMTP = 64, /* not LMTP */
 };
 
 typedef void args_fn(struct buf *b, const struct smtp_offer *o);
@@ -40,6 +44,11 @@ static void put_mechanisms(struct buf *b, const struct smtp_offer *o)
 	buf_put_span(b, o->mechanisms);
 }
 
+static void put_attributes(struct buf *b, const struct smtp_offer *o)
+{
+	buf_put_str(b, " " SMTP_XCLIENT_ATTRIBUTES);
+}
+
 static const struct extension {
 	const char *keyword;
 	unsigned when;
@@ -57,18 +66,22 @@ static const struct extension {
 	[SMTP_EXT_DELIVERBY]     = { "DELIVERBY",           0, put_by },
 	[SMTP_EXT_PRIORITY]      = { "MT-PRIORITY",         0, NULL },
 	[SMTP_EXT_LIMITS]        = { "LIMITS",              0, put_limits },
-	[SMTP_EXT_PRDR]          = { "PRDR",                0, NULL },
+	[SMTP_EXT_PRDR]          = { "PRDR",                WHEN_SMTP, NULL },
 	[SMTP_EXT_STARTTLS]      = { "STARTTLS",            WHEN_CLEAR, NULL },
 	[SMTP_EXT_REQUIRETLS]    = { "REQUIRETLS",          WHEN_TLS, NULL },
 	[SMTP_EXT_FUTURERELEASE] = { "FUTURERELEASE",       WHEN_SUBMISSION | WHEN_HOLD, put_hold },
 	[SMTP_EXT_AUTH]          = { "AUTH",                WHEN_SUBMISSION, put_mechanisms },
+	[SMTP_EXT_ETRN]          = { "ETRN",                WHEN_ETRN | WHEN_SMTP, NULL },
+	[SMTP_EXT_XCLIENT]       = { "XCLIENT",             WHEN_TRUSTED | WHEN_SMTP, put_attributes },
 	/* clang-format on */
 };
 
 bool smtp_ext_offered(enum smtp_ext e, const struct smtp_phase *p)
 {
 	unsigned is = (p->tls ? WHEN_TLS : 0) | (p->tls_available && !p->tls ? WHEN_CLEAR : 0) |
-		      (p->submission ? WHEN_SUBMISSION : 0) | (p->hold ? WHEN_HOLD : 0);
+		      (p->submission ? WHEN_SUBMISSION : 0) | (p->hold ? WHEN_HOLD : 0) |
+		      (p->trusted ? WHEN_TRUSTED : 0) | (p->etrn ? WHEN_ETRN : 0) |
+		      (p->lmtp ? 0 : WHEN_SMTP);
 
 	return !(extensions[e].when & ~is);
 }
@@ -87,5 +100,5 @@ void smtp_ext_put(struct buf *b, const struct smtp_phase *p, const struct smtp_o
 
 int smtp_priority(int asked, const struct smtp_phase *p)
 {
-	return p->authenticated ? asked : MIN(asked, 0);
+	return p->authenticated || p->lmtp ? asked : MIN(asked, 0);
 }

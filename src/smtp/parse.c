@@ -8,6 +8,7 @@ static const struct smtp_answer
 	need_args = { 501, "5.5.4", "Argument missing" },
 	bad_domain = { 501, "5.5.4", "Say who you are: EHLO name" },
 	bad_bdat = { 501, "5.5.4", "Syntax: BDAT size [LAST]" },
+	bad_etrn = { 501, "5.5.4", "Syntax: ETRN domain" },
 	bad_auth = { 501, "5.5.4", "Syntax: AUTH mechanism [initial-response]" },
 	bad_mail = { 501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]" },
 	bad_rcpt = { 501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]" },
@@ -64,6 +65,22 @@ static const struct smtp_answer *parse_bdat(span args, struct smtp_command *c)
 	return NULL;
 }
 
+/* ETRN domain (RFC 1985 section 5); there are no queues with names ("#"), and each domain is named ("@"). */
+static const struct smtp_answer *parse_etrn(span args, struct arena *mem, struct smtp_command *c)
+{
+	struct address a = { 0 };
+	_cleanup_(buf_donep) struct buf text = BUF_INIT(1024);
+
+	buf_put_str(&text, "x@");
+	buf_put_span(&text, args);
+	if (text.failed ||
+	    address_parse(buf_span(&text), ADDRESS_ALLOW_UTF8, mem, &a) != ADDRESS_OK ||
+	    !span_eq_str(a.local, "x") || !a.domain.n || a.domain.p[0] == '[')
+		return &bad_etrn;
+	c->domain = arena_span(mem, a.domain);
+	return NULL;
+}
+
 static const struct smtp_answer *parse_auth(span args, struct smtp_command *c)
 {
 	span more;
@@ -100,6 +117,9 @@ const struct smtp_answer *smtp_args_parse(const struct smtp_rule *rule, span arg
 		break;
 	case SMTP_ARGS_BDAT:
 		a = parse_bdat(args, &c);
+		break;
+	case SMTP_ARGS_ETRN:
+		a = parse_etrn(args, mem, &c);
 		break;
 	case SMTP_ARGS_AUTH:
 		a = parse_auth(args, &c);

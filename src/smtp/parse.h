@@ -30,6 +30,8 @@ struct smtp_command {
 	/* BDAT */
 	uint64_t chunk;
 	bool last;
+	/* ETRN */
+	span domain; /* in the arena */
 	/* AUTH */
 	span mechanism, initial; /* initial.p NULL: none */
 };

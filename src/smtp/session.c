@@ -6,12 +6,14 @@
 
 #include "base/log.h"
 #include "format/reply.h"
+#include "sys/net.h"
 
 static smtp_command_fn *const handlers[SMTP_VERB_COUNT] = {
 	[SMTP_HELO] = smtp_cmd_helo, [SMTP_EHLO] = smtp_cmd_helo,
 	[SMTP_MAIL] = smtp_cmd_mail, [SMTP_RCPT] = smtp_cmd_rcpt,
 	[SMTP_RSET] = smtp_cmd_rset, [SMTP_STARTTLS] = smtp_cmd_starttls,
-	[SMTP_AUTH] = smtp_cmd_auth,
+	[SMTP_AUTH] = smtp_cmd_auth, [SMTP_LHLO] = smtp_cmd_helo,
+	[SMTP_ETRN] = smtp_cmd_etrn, [SMTP_XCLIENT] = smtp_cmd_xclient,
 };
 
 void smtp_say(struct smtp_job *j, unsigned code, const char *enhanced, span text)
@@ -22,7 +24,20 @@ void smtp_say(struct smtp_job *j, unsigned code, const char *enhanced, span text
 
 bool smtp_is_submission(const struct sess *s)
 {
-	return s->ops->proto != SESS_PROTO_SMTP;
+	return s->ops->proto == SESS_PROTO_SUBMISSION || s->ops->proto == SESS_PROTO_LOCAL;
+}
+
+bool smtp_is_lmtp(const struct sess *s)
+{
+	return s->ops->proto == SESS_PROTO_LMTP;
+}
+
+/* Front's word is not taken for who may do what: only the address it was told of counts. */
+static bool has_peer(const struct smtp_job *j, const struct conf_networks *l)
+{
+	const struct sockaddr_any *a = j->st->proxied ? &j->st->proxy : &j->s->peer;
+
+	return !sock_is_local(a) && net_list_has(l->nets, l->n, a);
 }
 
 struct smtp_phase smtp_phase_of(const struct smtp_job *j)
@@ -31,6 +46,10 @@ struct smtp_phase smtp_phase_of(const struct smtp_job *j)
 		.helo = j->st->helo,
 		.esmtp = j->st->esmtp,
 		.submission = smtp_is_submission(j->s),
+		.lmtp = smtp_is_lmtp(j->s),
+		.trusted = has_peer(j, smtp_is_lmtp(j->s) ? &j->conf->lmtp_from
+							  : &j->conf->xclient_from),
+		.etrn = has_peer(j, &j->conf->etrn_from),
 		.tls = j->s->tls.active,
 		.tls_available =
 			true, /* front offers STARTTLS only if it can; the answer is its business */
@@ -155,6 +174,8 @@ static void park(struct smtp_job *j, const struct sess_in *in)
 		p.flags |= SMTP_PARK_HAS_RCPT;
 	if (st->authenticated)
 		p.flags |= SMTP_PARK_AUTHENTICATED;
+	if (j->greeted)
+		p.flags |= SMTP_PARK_GREETED;
 	sess_park(j->s, &p);
 }
 
@@ -225,6 +246,7 @@ static void smtp_close(struct sess *s)
 	smtp_drop_mail(s->core, st, "smtp.closed");
 	sasl_free(st->sasl);
 	free(st->helo_name);
+	free(st->peer_name);
 	arena_done(&st->auth_mem);
 }
 
@@ -233,35 +255,14 @@ static void smtp_busy(struct sess *s, struct buf *reply)
 	buf_put_str(reply, "421 4.3.2 The server is busy, try again later\r\n");
 }
 
-const struct sess_ops smtp_sess_ops = {
-	.proto = SESS_PROTO_SMTP,
-	.name = "smtp",
-	.size = sizeof(struct smtp_session),
-	.open = smtp_open,
-	.lane = smtp_lane,
-	.job = smtp_job,
-	.close = smtp_close,
-	.busy = smtp_busy,
-};
+#define SESS_OPS(protocol, word)                                                            \
+	{                                                                                   \
+		.proto = (protocol), .name = (word), .size = sizeof(struct smtp_session),   \
+		.open = smtp_open, .lane = smtp_lane, .job = smtp_job, .close = smtp_close, \
+		.busy = smtp_busy,                                                          \
+	}
 
-const struct sess_ops submission_sess_ops = {
-	.proto = SESS_PROTO_SUBMISSION,
-	.name = "submission",
-	.size = sizeof(struct smtp_session),
-	.open = smtp_open,
-	.lane = smtp_lane,
-	.job = smtp_job,
-	.close = smtp_close,
-	.busy = smtp_busy,
-};
-
-const struct sess_ops local_sess_ops = {
-	.proto = SESS_PROTO_LOCAL,
-	.name = "local",
-	.size = sizeof(struct smtp_session),
-	.open = smtp_open,
-	.lane = smtp_lane,
-	.job = smtp_job,
-	.close = smtp_close,
-	.busy = smtp_busy,
-};
+const struct sess_ops smtp_sess_ops = SESS_OPS(SESS_PROTO_SMTP, "smtp");
+const struct sess_ops submission_sess_ops = SESS_OPS(SESS_PROTO_SUBMISSION, "submission");
+const struct sess_ops lmtp_sess_ops = SESS_OPS(SESS_PROTO_LMTP, "lmtp");
+const struct sess_ops local_sess_ops = SESS_OPS(SESS_PROTO_LOCAL, "local");

@@ -10,6 +10,10 @@
 struct smtp_session {
 	bool helo, esmtp;
 	char *helo_name; /* malloc'd; as the peer said it */
+	/* XCLIENT: whom the proxy speaks for is in sess.peer, the proxy itself here */
+	bool proxied;
+	struct sockaddr_any proxy;
+	char *peer_name; /* malloc'd; or NULL */
 	bool authenticated;
 	struct arena auth_mem; /* of ACCOUNT */
 	struct directory_account account;
@@ -34,6 +38,7 @@ struct smtp_job {
 	struct core_env *env;
 	struct conf *conf;
 	bool quiet; /* front has answered this command */
+	bool greeted; /* the client was greeted anew (XCLIENT) */
 	enum smtp_end end;
 };
 
@@ -44,6 +49,7 @@ static inline void smtp_answer(struct smtp_job *j, const struct smtp_answer *a)
 }
 struct address smtp_address_copy(const struct address *a, struct arena *mem);
 bool smtp_is_submission(const struct sess *s);
+bool smtp_is_lmtp(const struct sess *s);
 struct smtp_phase smtp_phase_of(const struct smtp_job *j);
 
 /* Ends the transaction without a message; what happened so far goes to the timeline.  WHY is an
@@ -54,7 +60,7 @@ void smtp_forget(struct core_env *env, struct smtp_session *st);
 
 typedef void smtp_command_fn(struct smtp_job *j, const struct smtp_command *c, span line);
 smtp_command_fn smtp_cmd_helo, smtp_cmd_mail, smtp_cmd_rset, smtp_cmd_rcpt, smtp_cmd_auth,
-	smtp_cmd_starttls;
+	smtp_cmd_starttls, smtp_cmd_etrn, smtp_cmd_xclient;
 /* MAIL could not be taken although front has said 250. */
 void smtp_refuse_mail(struct smtp_job *j, const struct smtp_answer *a);
 /* The next line of an AUTH exchange. */

@@ -6,3 +6,4 @@
 extern const struct sess_ops smtp_sess_ops;	  /* SESS_PROTO_SMTP */
 extern const struct sess_ops submission_sess_ops; /* SESS_PROTO_SUBMISSION */
 extern const struct sess_ops local_sess_ops;	  /* SESS_PROTO_LOCAL: whoever asks is known already */
+extern const struct sess_ops lmtp_sess_ops;	  /* SESS_PROTO_LMTP */

@@ -94,7 +94,11 @@ static struct smtp_phase phase_of(const struct smtp_wire *w)
 	return (struct smtp_phase){
 		.helo = w->helo,
 		.esmtp = w->esmtp,
-		.submission = w->env.proto != SESS_PROTO_SMTP,
+		.submission = w->env.proto == SESS_PROTO_SUBMISSION ||
+			      w->env.proto == SESS_PROTO_LOCAL,
+		.lmtp = w->env.proto == SESS_PROTO_LMTP,
+		.trusted = w->env.trusted,
+		.etrn = w->env.etrn,
 		.tls = w->env.tls,
 		.tls_available = w->env.tls_available,
 		.authenticated = w->authenticated,
@@ -173,7 +177,7 @@ static enum done do_helo(struct smtp_wire *w, const struct smtp_command *c, span
 {
 	forget_mail(w);
 	w->helo = true;
-	w->esmtp = c->rule->verb == SMTP_EHLO;
+	w->esmtp = c->rule->verb != SMTP_HELO;
 	buf_reset(&w->helo_line);
 	buf_put_span(&w->helo_line, line);
 	w->tell_helo = true;
@@ -294,11 +298,12 @@ static enum done do_forward(struct smtp_wire *w, const struct smtp_command *c, s
 typedef enum done command_fn(struct smtp_wire *w, const struct smtp_command *c, span line,
 			     struct wire_out *out);
 static command_fn *const handlers[SMTP_VERB_COUNT] = {
-	[SMTP_HELO] = do_helo,	  [SMTP_EHLO] = do_helo, [SMTP_MAIL] = do_mail,
-	[SMTP_RCPT] = do_forward, [SMTP_DATA] = do_data, [SMTP_RSET] = do_rset,
-	[SMTP_NOOP] = do_noop,	  [SMTP_QUIT] = do_quit, [SMTP_VRFY] = do_vrfy,
-	[SMTP_EXPN] = do_expn,	  [SMTP_HELP] = do_help, [SMTP_STARTTLS] = do_forward,
-	[SMTP_AUTH] = do_auth,
+	[SMTP_HELO] = do_helo,	     [SMTP_EHLO] = do_helo, [SMTP_MAIL] = do_mail,
+	[SMTP_RCPT] = do_forward,    [SMTP_DATA] = do_data, [SMTP_RSET] = do_rset,
+	[SMTP_NOOP] = do_noop,	     [SMTP_QUIT] = do_quit, [SMTP_VRFY] = do_vrfy,
+	[SMTP_EXPN] = do_expn,	     [SMTP_HELP] = do_help, [SMTP_STARTTLS] = do_forward,
+	[SMTP_AUTH] = do_auth,	     [SMTP_LHLO] = do_helo, [SMTP_ETRN] = do_forward,
+	[SMTP_XCLIENT] = do_forward,
 };
 
 /* ------------------------------------------------------------------ BDAT */
@@ -601,6 +606,8 @@ static void smtp_park(void *state, const struct wire_park *p)
 	w->has_rcpt = p->flags & SMTP_PARK_HAS_RCPT;
 	w->authenticated = p->flags & SMTP_PARK_AUTHENTICATED;
 	w->mail = w->core_mail || w->mail_line.n;
+	if (p->flags & SMTP_PARK_GREETED) /* XCLIENT: it is as if the client had come just now */
+		w->helo = w->esmtp = false;
 	if (p->mode == SESS_MODE_RAW)
 		w->mode = M_RAW;
 	else if (w->mode == M_RAW || w->mode == M_CANCEL)
@@ -609,8 +616,7 @@ static void smtp_park(void *state, const struct wire_park *p)
 
 static void start(struct smtp_wire *w, const struct wire_env *env)
 {
-	*w = (struct smtp_wire){ .env = *env,
-				  .authenticated = env->proto == SESS_PROTO_LOCAL };
+	*w = (struct smtp_wire){ .env = *env, .authenticated = env->proto == SESS_PROTO_LOCAL };
 	buf_init(&w->helo_line, SMTP_LINE_MAX);
 	buf_init(&w->mail_line, SMTP_LINE_MAX);
 	body_reset(w);
@@ -630,7 +636,8 @@ static void smtp_open(void *state, const struct wire_env *env, struct buf *reply
 	start(state, env);
 	/* "ESMTP" in the greeting is what some clients look for; no enhanced code (RFC 2034 section
 	 * 4). */
-	buf_printf(reply, "220 %.*s ESMTP Postrider\r\n", SPAN_FMT(env->hostname));
+	buf_printf(reply, "220 %.*s %s Postrider\r\n", SPAN_FMT(env->hostname),
+		   env->proto == SESS_PROTO_LMTP ? "LMTP" : "ESMTP");
 }
 
 static void smtp_tls(void *state, const struct wire_env *env)
@@ -680,51 +687,16 @@ static size_t smtp_held(const void *state)
 	return w->piece.cap;
 }
 
-const struct wire_ops smtp_wire_ops = {
-	.proto = SESS_PROTO_SMTP,
-	.name = "smtp",
-	.size = sizeof(struct smtp_wire),
-	.input_limit = PIECE_MAX,
-	.idle_seconds = 300,
-	.preauth_seconds = 60,
-	.open = smtp_open,
-	.feed = smtp_feed,
-	.park = smtp_park,
-	.tls = smtp_tls,
-	.farewell = smtp_farewell,
-	.done = smtp_done,
-	.phase_seconds = smtp_phase_seconds,
-	.held = smtp_held,
-};
+#define WIRE_OPS(protocol, word)                                                                   \
+	{                                                                                          \
+		.proto = (protocol), .name = (word), .size = sizeof(struct smtp_wire),             \
+		.input_limit = PIECE_MAX, .idle_seconds = 300, .preauth_seconds = 60,              \
+		.open = smtp_open, .feed = smtp_feed, .park = smtp_park, .tls = smtp_tls,          \
+		.farewell = smtp_farewell, .done = smtp_done, .phase_seconds = smtp_phase_seconds, \
+		.held = smtp_held,                                                                 \
+	}
 
-const struct wire_ops submission_wire_ops = {
-	.proto = SESS_PROTO_SUBMISSION,
-	.name = "submission",
-	.size = sizeof(struct smtp_wire),
-	.input_limit = PIECE_MAX,
-	.idle_seconds = 300,
-	.preauth_seconds = 60,
-	.open = smtp_open,
-	.feed = smtp_feed,
-	.park = smtp_park,
-	.tls = smtp_tls,
-	.farewell = smtp_farewell,
-	.done = smtp_done,
-	.phase_seconds = smtp_phase_seconds,
-	.held = smtp_held,
-};
-
-const struct wire_ops local_wire_ops = {
-	.proto = SESS_PROTO_LOCAL,
-	.name = "local",
-	.size = sizeof(struct smtp_wire),
-	.input_limit = PIECE_MAX,
-	.idle_seconds = 300,
-	.preauth_seconds = 60,
-	.open = smtp_open,
-	.feed = smtp_feed,
-	.park = smtp_park,
-	.tls = smtp_tls,
-	.farewell = smtp_farewell,
-	.done = smtp_done,
-};
+const struct wire_ops smtp_wire_ops = WIRE_OPS(SESS_PROTO_SMTP, "smtp");
+const struct wire_ops submission_wire_ops = WIRE_OPS(SESS_PROTO_SUBMISSION, "submission");
+const struct wire_ops lmtp_wire_ops = WIRE_OPS(SESS_PROTO_LMTP, "lmtp");
+const struct wire_ops local_wire_ops = WIRE_OPS(SESS_PROTO_LOCAL, "local");

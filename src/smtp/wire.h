@@ -12,11 +12,13 @@
 extern const struct wire_ops smtp_wire_ops;	  /* SESS_PROTO_SMTP */
 extern const struct wire_ops submission_wire_ops; /* SESS_PROTO_SUBMISSION */
 extern const struct wire_ops local_wire_ops;	  /* SESS_PROTO_LOCAL */
+extern const struct wire_ops lmtp_wire_ops;	  /* SESS_PROTO_LMTP: RFC 2033 */
 
 /* wire_park.flags */
 #define SMTP_PARK_HAS_RCPT	1u /* a recipient was taken: DATA may be answered 354 */
 #define SMTP_PARK_AUTHENTICATED 2u
 #define SMTP_PARK_HAS_SENDER	4u /* core holds a MAIL */
+#define SMTP_PARK_GREETED	8u /* the client was greeted anew: it begins with EHLO */
 
 /* Body bytes arrive un-stuffed; what the framer saw, in SESS_BODY's flags from bit 8 (MESSAGE_* of
  * format/check.h). */

@@ -39,6 +39,7 @@ enum sess_proto {
 	SESS_PROTO_IMAP,
 	SESS_PROTO_POP3,
 	SESS_PROTO_LOCAL, /* SMTP of programs of this machine; the peer is their user (sock_is_local) */
+	SESS_PROTO_LMTP,       /* local hosts that hand mail over for the mailboxes here */
 	SESS_PROTO_COUNT
 };
 
@@ -150,6 +151,8 @@ struct wire_env {
 	uint32_t max_rcpts; /* of one message */
 	usec hold_max;      /* how long a message may be asked to be held; 0: not at all */
 	usec opened;        /* wall */
+	bool trusted;       /* the peer may do what its protocol lets only some do (LMTP, XCLIENT) */
+	bool etrn;          /* and start the queue */
 };
 
 enum wire_step {

@@ -129,6 +129,7 @@ const struct wire_ops *const front_wires[SESS_PROTO_COUNT] = {
 	[SESS_PROTO_IMAP] = &toy_wire_ops,
 	[SESS_PROTO_POP3] = &toy_wire_ops,
 	[SESS_PROTO_LOCAL] = &toy_wire_ops,
+	[SESS_PROTO_LMTP] = &toy_wire_ops,
 };
 
 bool front_established(enum sess_proto proto, uint32_t park_flags)

@@ -1,6 +1,9 @@
 #include "fakes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+#include "sys/net.h"
 
 struct fake fake;
 
@@ -105,10 +108,16 @@ int directory_scram_get(struct directory *d, span login, struct arena *mem,
 	return ERR_IO;
 }
 
+int queue_retry(struct queue *q, const struct queue_filter *f, size_t *ret_count)
+{
+	*ret_count = span_eq_str(f->domain, "waits.test") ? 3 : 0;
+	return span_eq_str(f->domain, "sick.test") ? ERR_IO : 0;
+}
+
 int directory_account_get(struct directory *d, span address, struct arena *mem,
 			  struct directory_account *ret)
 {
-	return ERR_NOENT;
+	return directory_authenticate(d, address, SPAN("secret"), mem, ret);
 }
 
 int directory_domains(struct directory *d, struct arena *mem, struct directory_domain **ret,
@@ -232,6 +241,9 @@ void mail_receive(struct core_env *e, struct mail_transaction *t, struct mail_ve
 	fake.body_8bit = t->body_8bit;
 	fake.ret_full = t->ret_full;
 	fake.terms = t->terms;
+	sock_ip_text(&t->peer, fake.peer);
+	snprintf(fake.peer_name, sizeof(fake.peer_name), "%.*s", SPAN_FMT(t->peer_name));
+	fake.lmtp = t->lmtp;
 	fake.held_until = t->held_until;
 	for (struct mail_rcpt *r = t->rcpts; r && t->each; r = r->next)
 		r->verdict = span_eq_str(r->address.local, "info")
@@ -256,6 +268,12 @@ void poison_leave(struct poison *p, int slot)
 
 void fake_session_open(const struct sess_ops *ops, bool tls)
 {
+	static struct net anyone; /* the peer is 0.0.0.0 */
+	static const struct sockaddr_any peer = { .in.sin_family = AF_INET };
+
+	anyone = net_of_host(&peer);
+	conf.xclient_from = conf.etrn_from = conf.lmtp_from =
+		(struct conf_networks){ &anyone, harness_trusted };
 	fake = (struct fake){ .from = BUF_INIT(1024),
 			      .to = BUF_INIT(4096),
 			      .body = BUF_INIT(4 * 1024 * 1024) };

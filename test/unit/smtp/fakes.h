@@ -16,6 +16,8 @@ struct fake {
 	bool smtputf8, body_8bit, ret_full, tls, authenticated;
 	unsigned notify;
 	struct queue_terms terms;
+	bool lmtp;
+	char peer[SOCK_TEXT], peer_name[64];
 	usec held_until;
 	uint64_t counts[COUNT_MAX];
 	unsigned transactions; /* alive now */

@@ -80,6 +80,8 @@ static void note_body(struct harness *h, const struct wire_out *out)
 
 /* ------------------------------------------------------------------ front */
 
+bool harness_trusted;
+
 void harness_open(struct harness *h, const struct wire_ops *ops, const struct harness_core *core,
 		  bool tls)
 {
@@ -93,6 +95,8 @@ void harness_open(struct harness *h, const struct wire_ops *ops, const struct ha
 				    .peer_ip = SPAN("192.0.2.1"),
 				    .max_size = 1024 * 1024,
 				    .max_rcpts = 1000,
+				    .trusted = harness_trusted,
+				    .etrn = harness_trusted,
 				    .hold_max = 86400 * USEC_SEC };
 	h->wire = calloc(1, ops->size);
 	buf_init(&h->unread, 16 * 1024 * 1024);

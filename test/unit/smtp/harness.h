@@ -8,6 +8,8 @@
 #include "base/buf.h"
 #include "smtp/wire.h"
 
+extern bool harness_trusted; /* the peer may say XCLIENT, ETRN and LHLO */
+
 struct harness;
 struct harness_core {
 	/* One item of a group.  Appends what core says to REPLY. */

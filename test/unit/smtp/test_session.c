@@ -301,6 +301,109 @@ static void test_prdr(void **state)
 	end();
 }
 
+/* RFC 2033 4.2: an answer for each recipient that was taken, whatever became of the message. */
+static void test_lmtp(void **state)
+{
+	harness_trusted = true;
+	fake_session_open(&lmtp_sess_ops, false);
+	harness_open(&h, &lmtp_wire_ops, &fake_core, false);
+	say("EHLO a.test\r\nHELO a.test\r\nLHLO a.test\r\n");
+	WANTS("220 mx.example.test LMTP", "500 5.5.1", "500 5.5.1", "250-PIPELINING");
+	assert_null(strstr(buf_cstr(&h.transcript), "XCLIENT"));
+	assert_null(strstr(buf_cstr(&h.transcript), "PRDR"));
+	say("MAIL FROM:<s@a.test> MT-PRIORITY=3\r\nRCPT TO:<user@ours.test>\r\n"
+	    "RCPT TO:<nobody@ours.test>\r\nRCPT TO:<info@ours.test>\r\n"
+	    "RCPT TO:<x@elsewhere.test>\r\nDATA\r\nhi\r\n.\r\nNOOP\r\n");
+	WANTS("250 2.1.0", "250 2.1.5", "550 5.1.1", "250 2.1.5", "550 5.7.1", "354",
+	      "250 2.0.0 taken", "452 4.2.2 full", "250 2.0.0 Ok");
+	assert_true(fake.lmtp && fake.terms.priority == 3);
+	fake.body_error = ERR_FULL;
+	say("MAIL FROM:<s@a.test>\r\nRCPT TO:<user@ours.test>\r\nRCPT TO:<info@ours.test>\r\n"
+	    "DATA\r\nhi\r\n.\r\nNOOP\r\n");
+	WANTS("250 2.0.0 Ok", "354", "452 4.3.1", "452 4.3.1", "250 2.0.0 Ok");
+	say("MAIL FROM:<s@a.test>\r\nRCPT TO:<nobody@ours.test>\r\nDATA\r\n");
+	WANTS("452 4.3.1", "250 2.0.0 Ok", "550 5.1.1", "554 5.5.1");
+	end();
+	harness_trusted = false;
+	fake_session_open(&lmtp_sess_ops, false);
+	harness_open(&h, &lmtp_wire_ops, &fake_core, false);
+	say("LHLO a.test\r\nMAIL FROM:<s@a.test>\r\n");
+	WANTS("550 5.7.1", "503 5.5.1");
+	end();
+}
+
+static void test_xclient(void **state)
+{
+	harness_trusted = true;
+	begin(false, false);
+	say(HELLO FROM "XCLIENT ADDR=192.0.2.9\r\nRSET\r\n"
+		       "XCLIENT NAME=a+2Bb.test ADDR=192.0.2.9 PORT=77 PROTO=ESMTP HELO=x "
+		       "LOGIN=me@ours.test\r\n"
+		       "MAIL FROM:<s@a.test>\r\n" HELLO FROM
+		       "RCPT TO:<user@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("250 XCLIENT NAME", "503 5.5.1", "220 mx.example.test", "503 5.5.1 Say EHLO",
+	      "250 2.1.0", "354", "Accepted");
+	assert_string_equal(fake.peer, "192.0.2.9");
+	assert_string_equal(fake.peer_name, "a+b.test");
+	assert_false(fake.authenticated); /* not on this port */
+	/* it is still the proxy that speaks */
+	say("XCLIENT ADDR=IPV6:2001:db8::1 NAME=[UNAVAILABLE]\r\n" HELLO FROM
+	    "RCPT TO:<user@ours.test>\r\nDATA\r\n.\r\n");
+	WANTS("Accepted", "220 ", "354");
+	assert_string_equal(fake.peer, "2001:db8::1");
+	assert_string_equal(fake.peer_name, "");
+	static const char *const bad[] = { "XCLIENT",
+					   "XCLIENT ADDR",
+					   "XCLIENT ADDR=",
+					   "XCLIENT ADDR=x",
+					   "XCLIENT NAME=a+0D",
+					   "XCLIENT ADDR=1.2.3.4 ADDR=1.2.3.4",
+					   "XCLIENT PORT=70000",
+					   "XCLIENT FOO=1",
+					   "XCLIENT NAME=a+" };
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		size_t n = h.transcript.n;
+
+		harness_send(&h, span_str(bad[i]));
+		say("\r\n");
+		if (!strstr(buf_cstr(&h.transcript) + n, "S: 501 5.5.4"))
+			fail_msg("%s: %s", bad[i], buf_cstr(&h.transcript) + n);
+	}
+	end();
+	begin(true, true);
+	say(HELLO "XCLIENT LOGIN=me@ours.test\r\n" HELLO
+		  "MAIL FROM:<me@ours.test>\r\nRCPT TO:<x@elsewhere.test>\r\nDATA\r\n.\r\n");
+	WANTS("220 ", "220 ", "250 2.1.0", "354");
+	assert_true(fake.authenticated);
+	end();
+	harness_trusted = false;
+	begin(false, false);
+	say(HELLO "XCLIENT ADDR=192.0.2.9\r\nETRN waits.test\r\n");
+	WANTS("250 STARTTLS", "550 5.7.1", "550 5.7.1");
+	assert_null(strstr(buf_cstr(&h.transcript), "XCLIENT NAME"));
+	/* front is not believed */
+	_cleanup_(buf_donep) struct buf group = BUF_INIT(1000), out = BUF_INIT(1000);
+	wire_item_put(&group, 0, SPAN("XCLIENT ADDR=192.0.2.9"));
+	wire_item_put(&group, 0, SPAN("ETRN waits.test"));
+	struct sess_in in = { .kind = SESS_IN_INPUT, .data = buf_span(&group) };
+	fake_job(&in, &out);
+	assert_true(span_starts(buf_span(&out), SPAN("550 5.7.1")));
+	assert_true(span_find_span(buf_span(&out), SPAN("\n550 5.7.1")) != SPAN_NPOS);
+	end();
+}
+
+static void test_etrn(void **state)
+{
+	harness_trusted = true;
+	begin(false, false);
+	say(HELLO "ETRN waits.test\r\nETRN Empty.TEST\r\nETRN sick.test\r\nETRN\r\nETRN @a.test\r\n"
+		  "ETRN #q\r\nETRN a b\r\n" FROM "ETRN waits.test\r\n");
+	WANTS("250-ETRN", "253 2.0.0 Ok, 3 pending", "251 2.0.0", "458 4.3.0", "501 5.5.4",
+	      "501 5.5.4", "501 5.5.4", "501 5.5.4", "250 2.1.0", "503 5.5.1");
+	end();
+	harness_trusted = false;
+}
+
 /* ------------------------------------------------------------------ submission */
 
 static void test_submission(void **state)
@@ -467,6 +570,9 @@ int main(void)
 		cmocka_unit_test(test_terms),
 		cmocka_unit_test(test_priority),
 		cmocka_unit_test(test_prdr),
+		cmocka_unit_test(test_lmtp),
+		cmocka_unit_test(test_xclient),
+		cmocka_unit_test(test_etrn),
 		cmocka_unit_test(test_submission),
 		cmocka_unit_test(test_sender_not_owned),
 		cmocka_unit_test(test_auth_exchange),
