@@ -622,9 +622,13 @@ static void *read_on(void *arg)
 	struct arena mem = { 0 };
 	for (int i = 0; i < 2000; i++) {
 		struct address a = { .local = SPAN("ann+x"), .domain = SPAN("example.org") };
+		struct address fits = { .local = SPAN("sales-eu"), .domain = SPAN("example.net") };
 		struct directory_match m;
 		directory_lookup(f->d, &a, &mem, &m);
 		assert_int_equal(m.kind, DIRECTORY_ACCOUNT);
+		directory_lookup(f->d, &fits, &mem, &m);
+		assert_true(m.kind == DIRECTORY_ALIAS || m.kind == DIRECTORY_NO_USER);
+		directory_is_member(f->d, SPAN("sales-*@example.org"), &a);
 		directory_owns(f->d, SPAN("0123456789abcdef"), &a);
 		arena_reset(&mem);
 	}
@@ -637,11 +641,17 @@ static void readers_beside_a_writer(void **state)
 	struct fixture *f = *state;
 	pthread_t t[2];
 	char id[ACCOUNT_ID_LEN + 1];
+	struct directory_domain other = { .name = SPAN("example.net"),
+					  .alias_of = SPAN("example.org") };
 	add(f, "ann@example.org", "", NULL);
+	assert_int_equal(directory_domain_make(f->d, &other, NULL), 0);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, read_on, f), 0);
 	for (int i = 0; i < 20; i++) {
 		add(f, "bob@example.org", "", NULL);
+		pattern(f, "sales-*@example.org", "ann@example.org", i);
+		assert_int_equal(directory_alias_remove(f->d, SPAN("sales-*@example.org"), NULL),
+				 0);
 		assert_int_equal(directory_account_set_quota(f->d, SPAN("ann@example.org"),
 							     (uint64_t)i, NULL),
 				 0);
