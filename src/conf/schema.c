@@ -185,7 +185,7 @@ const struct conf_option conf_options[] = {
 	  AT(preauth_timeout) },
 	{ "limits.memory", CONF_SIZE, "256M", 16 * M, 1024 * G, NULL, CONF_RELOAD,
 	  "Memory for what waits for clients or came from them, of all sessions. From three "
-	  "quarters of it on no new ones are taken; at its end those that hold most are closed.",
+	  "quarters of it on, a new one is refused and those that hold most are closed.",
 	  AT(front_memory) },
 	{ "limits.hops", CONF_COUNT, "50", 5, 1000, NULL, CONF_RELOAD,
 	  "A message with more Received fields than this is in a loop and is refused.",

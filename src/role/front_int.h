@@ -234,7 +234,7 @@ struct front_loop {
 	struct channel *core; /* NULL: core is gone */
 	struct idmap *conns;
 	atomic_size_t held; /* by its connections for their peers; only the loop writes */
-	bool reclaiming;
+	atomic_bool reclaiming;
 	uint64_t last_id;
 	struct conn *dead;
 	TAILQ_HEAD(turns, conn) turns; /* have input that the wire could take at once */

@@ -38,5 +38,5 @@ void front_note_refusal(struct front *f, const char *proto, const struct sockadd
 			enum sess_why why);
 
 void front_memory_count(struct conn *c, size_t held); /* C holds so much now */
-bool front_memory_short(const struct front *f);	      /* nobody new should come; any thread */
+bool front_memory_short(struct front *f);	      /* nobody new should come; any thread */
 size_t front_memory_share(const struct front *f);     /* of one loop */

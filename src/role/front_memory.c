@@ -1,6 +1,8 @@
 /* What all sessions together hold for their peers: input not taken yet, half a body, output not
  * sent.  Each loop has an equal share of limits.memory and looks after it alone; the peers are
- * spread evenly.  A loop past its share closes those of its sessions that hold most. */
+ * spread evenly.  Past three quarters of it somebody new is refused, past all of it nobody needs to
+ * come: both times the loop closes those of its sessions that hold most, until half of the share is
+ * free; so that nobody can keep others out by holding much for long. */
 #include "role/front_int.h"
 
 /* Sessions are sorted by the power of two of what they hold. */
@@ -9,16 +11,6 @@
 size_t front_memory_share(const struct front *f)
 {
 	return atomic_load_explicit(&f->memory, memory_order_relaxed) / f->n_loops;
-}
-
-bool front_memory_short(const struct front *f)
-{
-	size_t share = front_memory_share(f);
-	for (size_t i = 0; i < f->n_loops; i++)
-		if (atomic_load_explicit(&f->loops[i]->held, memory_order_relaxed) >
-		    share - share / 4)
-			return true;
-	return false;
 }
 
 static unsigned class_of(size_t n)
@@ -50,10 +42,10 @@ static unsigned least_class(const struct front_loop *l, size_t n)
 static void reclaim(void *arg)
 {
 	struct front_loop *l = arg;
-	size_t share = front_memory_share(l->front), goal = share - share / 8, it = 0;
+	size_t goal = front_memory_share(l->front) / 2, it = 0;
 	void *v;
-	l->reclaiming = false;
-	if (l->held <= share)
+	atomic_store(&l->reclaiming, false);
+	if (l->held <= goal)
 		return;
 	unsigned least = least_class(l, l->held - goal);
 	while (l->held > goal && idmap_next(l->conns, &it, NULL, &v)) {
@@ -66,14 +58,32 @@ static void reclaim(void *arg)
 	}
 }
 
+static void ask_reclaim(struct front_loop *l)
+{
+	if (!atomic_exchange(&l->reclaiming, true))
+		loop_post(l->loop, reclaim, l);
+}
+
+bool front_memory_short(struct front *f)
+{
+	size_t share = front_memory_share(f);
+	bool is_short = false;
+	for (size_t i = 0; i < f->n_loops; i++) {
+		struct front_loop *l = f->loops[i];
+		if (atomic_load_explicit(&l->held, memory_order_relaxed) <= share - share / 4)
+			continue;
+		ask_reclaim(l);
+		is_short = true;
+	}
+	return is_short;
+}
+
 void front_memory_count(struct conn *c, size_t held)
 {
 	struct front_loop *l = c->loop;
 	size_t now = atomic_load_explicit(&l->held, memory_order_relaxed) + held - c->held;
 	atomic_store_explicit(&l->held, now, memory_order_relaxed); /* only this loop writes */
 	c->held = (uint32_t)held;
-	if (now > front_memory_share(l->front) && !l->reclaiming) {
-		l->reclaiming = true;
-		loop_post(l->loop, reclaim, l);
-	}
+	if (now > front_memory_share(l->front))
+		ask_reclaim(l);
 }
