@@ -63,22 +63,25 @@ static int b64_value(char c)
 	return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-int base64_decode(struct buf *b, span in)
+static int b64url_value(char c)
 {
-	if (in.n % 4 != 0)
+	return c == '-' ? 62 : c == '_' ? 63 : c == '+' || c == '/' ? -1 : b64_value(c);
+}
+
+/* IN is without padding. */
+static int decode_strictly(struct buf *b, span in, int (*value)(char c))
+{
+	if (in.n % 4 == 1)
 		return ERR_SYNTAX;
-	size_t pad = 0;
-	while (pad < 2 && pad < in.n && in.p[in.n - 1 - pad] == '=')
-		pad++;
-	size_t n = in.n / 4 * 3 - pad;
+	size_t n = in.n / 4 * 3 + (in.n % 4 ? in.n % 4 - 1 : 0);
 	char *to = buf_reserve(b, n);
 	if (!to)
 		return ERR_TOOBIG;
 	uint32_t acc = 0;
 	unsigned bits = 0;
 	size_t at = 0;
-	for (size_t i = 0; i < in.n - pad; i++) {
-		int v = b64_value(in.p[i]);
+	for (size_t i = 0; i < in.n; i++) {
+		int v = value(in.p[i]);
 		if (v < 0)
 			return ERR_SYNTAX;
 		acc = acc << 6 | (uint32_t)v;
@@ -92,6 +95,21 @@ int base64_decode(struct buf *b, span in)
 		return ERR_SYNTAX;
 	buf_added(b, n);
 	return 0;
+}
+
+int base64_decode(struct buf *b, span in)
+{
+	if (in.n % 4 != 0)
+		return ERR_SYNTAX;
+	size_t pad = 0;
+	while (pad < 2 && pad < in.n && in.p[in.n - 1 - pad] == '=')
+		pad++;
+	return decode_strictly(b, span_sub(in, 0, in.n - pad), b64_value);
+}
+
+int base64url_decode(struct buf *b, span in)
+{
+	return decode_strictly(b, in, b64url_value);
 }
 
 int base64_decode_lenient(struct buf *b, span in)

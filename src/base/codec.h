@@ -8,6 +8,8 @@ int base64_encode(struct buf *b, span in);            /* one line, padded */
 int base64_encode_lines(struct buf *b, span in);      /* 76 characters and CRLF each */
 /* Strict: no white space, right padding; ERR_SYNTAX otherwise (SASL, RFC 4422). */
 int base64_decode(struct buf *b, span in);
+/* RFC 4648 section 5 without padding (JWT, RFC 7515 section 2); strict: ERR_SYNTAX. */
+int base64url_decode(struct buf *b, span in);
 /* Lenient, for mail bodies: skips what is not in the alphabet, stops at padding (RFC 2045 6.8). */
 int base64_decode_lenient(struct buf *b, span in);
 int qp_encode(struct buf *b, span in);                /* CRLF stays a line break */
