@@ -18,6 +18,7 @@ enum control_type {
 	CONTROL_RELAY_PASSWORDS = 140, /* core, before CONF: payload = name and password (blobs) of each host of relay.hosts that has one */
 	CONTROL_RELOADED = 141, /* core: the answer to its CONTROL_RELOAD; payload = why not, or empty */
 	CONTROL_DRAIN = 139,   /* finish what is under way, accept nothing new, then exit 0 */
+	CONTROL_CLIENT_CA = 141, /* front: payload = PEM trust anchors of users' certificates; before CERTS_END */
 	/* role -> parent */
 	CONTROL_READY = 144,
 	CONTROL_DRAINED = 145,

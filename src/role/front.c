@@ -22,6 +22,7 @@ struct startup {
 	struct buf pem[MAX_CERTS];
 	struct tls_cert_in certs[MAX_CERTS];
 	size_t n_certs;
+	struct buf client_ca;
 };
 
 /* ------------------------------------------------------------------ settings */
@@ -78,6 +79,14 @@ static void certs_forget(struct startup *s)
 	for (size_t i = 0; i < s->n_certs; i++)
 		buf_done(&s->pem[i]);
 	s->n_certs = 0;
+	buf_done(&s->client_ca);
+}
+
+static void take_client_ca(struct startup *s, span pem)
+{
+	buf_done(&s->client_ca);
+	s->client_ca = BUF_INIT(CHANNEL_MAX);
+	buf_put_span(&s->client_ca, pem);
 }
 
 static void take_cert(struct startup *s, uint32_t number, span pem)
@@ -99,6 +108,9 @@ static void take_certs(struct front *f, struct startup *s)
 	struct err_info info = { 0 };
 	if (s->n_certs > 0 && tls_server_new(s->certs, s->n_certs, &tls, &info) < 0)
 		log_event(LOG_ERROR, "front.certificates_refused", F_STR("why", info.text));
+	if (tls && s->client_ca.n &&
+	    tls_server_client_ca(tls, buf_span(&s->client_ca), &info) < 0)
+		log_event(LOG_ERROR, "front.client_ca_refused", F_STR("why", info.text));
 	certs_forget(s);
 	if (!tls)
 		return;
@@ -202,6 +214,9 @@ static int control_message(struct front *f, struct startup *s, uint16_t type, ui
 		break;
 	case CONTROL_CERT:
 		take_cert(s, (uint32_t)id, payload);
+		break;
+	case CONTROL_CLIENT_CA:
+		take_client_ca(s, payload);
 		break;
 	case CONTROL_CERTS_END:
 		take_certs(f, s);

@@ -134,6 +134,9 @@ void conn_start_tls(struct conn *c)
 	}
 	c->state = CONN_HANDSHAKE;
 	c->tls = tls_accept_new(now->tls, c->fd);
+	/* Other servers would only be puzzled. */
+	if (c->ops->proto != SESS_PROTO_SMTP)
+		tls_conn_ask_cert(c->tls);
 	front_settings_unref(now);
 	c->timed = TIMED_HANDSHAKE;
 	loop_timer_arm(&c->timer, HANDSHAKE_TIMEOUT);

@@ -128,6 +128,13 @@ int parent_read_files(struct parent *p, struct err_info *info)
 	snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->ca_file));
 	if (read_text(path, CA_MAX, &p->ca, "tls.ca", info) < 0)
 		log_event(LOG_WARNING, "parent.no_ca", F_STR("why", info->text));
+	buf_done(&p->client_ca);
+	if (p->conf->client_ca_file.n) {
+		snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->client_ca_file));
+		e = read_text(path, PEM_MAX, &p->client_ca, "tls.client_ca", info);
+		if (e < 0)
+			return e;
+	}
 	if (p->conf->dns_anchor_file.n) {
 		snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->dns_anchor_file));
 		return read_text(path, PEM_MAX, &p->anchor, "dns.anchor", info);
@@ -263,6 +270,7 @@ void parent_files_done(struct parent *p)
 	}
 	buf_done(&p->ca);
 	buf_done(&p->anchor);
+	buf_done(&p->client_ca);
 	parent_wipe(&p->relay_passwords);
 	buf_done(&p->conf_text);
 	for (size_t i = 0; i < p->n_listeners; i++)

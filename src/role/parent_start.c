@@ -75,6 +75,8 @@ void parent_send_config(struct parent *p, struct role_state *r)
 	if (r->kind == ROLE_FRONT) {
 		for (size_t i = 0; i < p->n_certs; i++)
 			send_to(r, CONTROL_CERT, i, buf_span(&p->certs[i].chain), -1);
+		if (p->client_ca.n)
+			send_to(r, CONTROL_CLIENT_CA, 0, buf_span(&p->client_ca), -1);
 		send_to(r, CONTROL_CERTS_END, p->n_certs, SPAN_NULL, -1);
 	}
 }

@@ -109,7 +109,7 @@ struct sess_tls {
 	span cipher;           /* "TLS_AES_256_GCM_SHA384" */
 	span sni;
 	span alpn;
-	span client_subject;   /* verified client certificate, else empty */
+	span client_emails;    /* addresses in the verified client certificate, separated by LF; else empty */
 	uint8_t exporter[32];  /* tls-exporter, RFC 9266; zero if not offered */
 	bool has_exporter;
 	uint8_t endpoint[64];  /* tls-server-end-point, RFC 5929 */
@@ -146,6 +146,8 @@ struct wire_env {
 	enum sess_proto proto;
 	bool tls;           /* the connection is encrypted now */
 	bool tls_available; /* STARTTLS may be offered */
+	bool client_cert;   /* the client has shown a certificate that names an address */
+	unsigned auth;      /* mechanisms that the configuration allows (sasl/offer.h) */
 	span peer_ip;       /* text */
 	uint64_t max_size;  /* largest message, bytes */
 	uint32_t max_rcpts; /* of one message */

@@ -52,7 +52,7 @@ int sess_tls_put(struct buf *b, const struct sess_tls *t)
 	buf_put_blob(b, t->cipher);
 	buf_put_blob(b, t->sni);
 	buf_put_blob(b, t->alpn);
-	buf_put_blob(b, t->client_subject);
+	buf_put_blob(b, t->client_emails);
 	buf_put_blob(b, span_of(t->exporter, t->has_exporter ? sizeof(t->exporter) : 0));
 	return buf_put_blob(b, span_of(t->endpoint, t->endpoint_len));
 }
@@ -64,7 +64,7 @@ bool sess_tls_get(struct cursor *c, struct sess_tls *ret)
 	t.cipher = cursor_blob(c);
 	t.sni = cursor_blob(c);
 	t.alpn = cursor_blob(c);
-	t.client_subject = cursor_blob(c);
+	t.client_emails = cursor_blob(c);
 	span exporter = cursor_blob(c), endpoint = cursor_blob(c);
 	if (c->bad || (exporter.n && exporter.n != sizeof(t.exporter)) ||
 	    endpoint.n > sizeof(t.endpoint))

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "sys/sock.h"
 #include "tls/keys.h"
+#include "tls/tls_int.h"
 
 struct keys_ca {
 	X509 *cert;
@@ -203,4 +204,41 @@ int keys_self_signed(span dns_name, usec now, unsigned days, struct buf *ret_cer
 		     struct buf *ret_key_pem)
 {
 	return issue(NULL, &dns_name, 1, NULL, 0, now, days, ret_cert_pem, ret_key_pem);
+}
+
+/* ------------------------------------------------------------------ addresses */
+
+enum { EMAILS_MAX = 4096 };
+
+/* Takes TEXT up if nothing in it could be taken for something else. */
+static void put_email(struct buf *b, const ASN1_STRING *text)
+{
+	span s = span_of(ASN1_STRING_get0_data(text), (size_t)ASN1_STRING_length(text));
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] <= ' ' || s.p[i] == 0x7f)
+			return;
+	if (!s.n || b->n + s.n + 2 > EMAILS_MAX)
+		return;
+	if (b->n)
+		buf_put_char(b, '\n');
+	buf_put_span(b, s);
+}
+
+char *tls_cert_emails(X509 *x)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(EMAILS_MAX);
+	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
+	const X509_NAME *subject = X509_get_subject_name(x);
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *n = sk_GENERAL_NAME_value(names, i);
+		if (n->type == GEN_EMAIL)
+			put_email(&b, n->d.rfc822Name);
+	}
+	GENERAL_NAMES_free(names);
+	/* RFC 5280 4.1.2.6: the subject's is the old place. */
+	for (int at = -1; !b.n && (at = X509_NAME_get_index_by_NID(
+					   subject, NID_pkcs9_emailAddress, at)) >= 0;)
+		put_email(&b, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+	ERR_clear_error();
+	return b.n ? span_dup(buf_span(&b)) : NULL;
 }

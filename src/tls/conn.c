@@ -14,6 +14,9 @@ struct tls_conn {
 	const char *error;	   /* static text, or NULL */
 	bool named;		   /* client: a name to match was given */
 	bool dead; /* a fatal error: OpenSSL forbids further I/O, close_notify included */
+	bool asks_cert;	 /* server: of the client */
+	bool cert_wrong; /* what came does not verify */
+	char *emails;	 /* of the client's verified certificate, or NULL */
 	uint8_t endpoint_len;
 	uint8_t endpoint[TLS_ENDPOINT_MAX];
 };
@@ -34,6 +37,25 @@ struct tls_conn *tls_accept_new(struct tls_server *s, int fd)
 	t->server = tls_server_ref(s);
 	SSL_set_accept_state(t->ssl);
 	return t;
+}
+
+/* A wrong certificate must not keep a user of another mechanism out, so it is only noted. */
+static int note_cert(int ok, X509_STORE_CTX *store)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	struct tls_conn *t = SSL_get_app_data(ssl);
+	if (!ok)
+		t->cert_wrong = true;
+	return 1;
+}
+
+void tls_conn_ask_cert(struct tls_conn *t)
+{
+	if (!t->server || !t->server->client_ca)
+		return;
+	t->asks_cert = true;
+	SSL_set_app_data(t->ssl, t);
+	SSL_set_verify(t->ssl, SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE, note_cert);
 }
 
 /* A name becomes SNI and is matched as DNS name; an address is matched as address (RFC 9525 6.5).
@@ -69,6 +91,7 @@ void tls_conn_free(struct tls_conn *t)
 		return;
 	SSL_free(t->ssl);
 	tls_server_unref(t->server);
+	free(t->emails);
 	free(t);
 }
 
@@ -135,6 +158,9 @@ enum tls_result tls_handshake(struct tls_conn *t)
 	int r = SSL_do_handshake(t->ssl);
 	if (r == 1) {
 		keep_endpoint(t);
+		X509 *cert = t->asks_cert ? SSL_get0_peer_certificate(t->ssl) : NULL;
+		if (cert && !t->cert_wrong && SSL_get_verify_result(t->ssl) == X509_V_OK)
+			t->emails = tls_cert_emails(cert);
 		return TLS_OK;
 	}
 	enum tls_result res = result(t, r);
@@ -194,6 +220,7 @@ void tls_conn_facts(struct tls_conn *t, struct sess_tls *ret)
 		.version = (uint16_t)SSL_version(t->ssl),
 		.cipher = span_str(SSL_CIPHER_standard_name(SSL_get_current_cipher(t->ssl))),
 		.sni = span_str(SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name)),
+		.client_emails = span_str(t->emails),
 		.endpoint_len = t->endpoint_len,
 	};
 	const unsigned char *alpn = NULL;

@@ -65,6 +65,9 @@ static int ticket_made(SSL *ssl, void *arg)
 static SSL_TICKET_RETURN ticket_taken(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
 				      size_t n, SSL_TICKET_STATUS status, void *arg)
 {
+	/* A certificate is verified at each handshake: it may have expired since, or its CA be gone. */
+	if (session && SSL_SESSION_get0_peer(session))
+		return SSL_TICKET_RETURN_IGNORE_RENEW;
 	switch (status) {
 	case SSL_TICKET_SUCCESS:
 		/* A client uses a TLS 1.3 ticket once (RFC 8446 C.4), so it gets the next one. */
@@ -289,6 +292,36 @@ int tls_server_new(const struct tls_cert_in *certs, size_t n, struct tls_server 
 	}
 	*ret = s;
 	return 0;
+}
+
+static int use_client_ca(SSL_CTX *ctx, X509_STORE *store, const STACK_OF(X509) * anchors)
+{
+	SSL_CTX_set1_verify_cert_store(ctx, store);
+	for (int i = 0; i < sk_X509_num(anchors); i++)
+		if (SSL_CTX_add_client_CA(ctx, sk_X509_value(anchors, i)) != 1)
+			return ERR_NOMEM;
+	return 0;
+}
+
+int tls_server_client_ca(struct tls_server *s, span ca_pem, struct err_info *info)
+{
+	STACK_OF(X509) *anchors = sk_X509_new_null();
+	X509_STORE *store = X509_STORE_new();
+	X509 *first = anchors ? read_chain(ca_pem, anchors) : NULL;
+	int r = first && store ? 0 : ERR_SYNTAX;
+
+	if (first && !sk_X509_push(anchors, first))
+		X509_free(first);
+	for (int i = 0; r == 0 && i < sk_X509_num(anchors); i++)
+		if (X509_STORE_add_cert(store, sk_X509_value(anchors, i)) != 1)
+			r = ERR_SYNTAX;
+	for (size_t i = 0; r == 0 && i < s->n; i++)
+		r = use_client_ca(s->identities[i].ctx, store, anchors);
+	s->client_ca = r == 0;
+	X509_STORE_free(store);
+	sk_X509_pop_free(anchors, X509_free);
+	ERR_clear_error();
+	return r < 0 ? err_set(info, r, "tls.client_ca: no PEM certificates that can be used") : 0;
 }
 
 struct tls_server *tls_server_ref(struct tls_server *s)

@@ -20,6 +20,8 @@ struct tls_cert_in { span chain_pem; uint32_t key; };
 int tls_server_new(const struct tls_cert_in *certs, size_t n, struct tls_server **ret, struct err_info *info);
 struct tls_server *tls_server_ref(struct tls_server *s);
 void tls_server_unref(struct tls_server *s);
+/* Before the first connection: trust anchors of clients' certificates, for tls_conn_ask_cert(). */
+int tls_server_client_ca(struct tls_server *s, span ca_pem, struct err_info *info);
 /* Ticket keys from core: 80 bytes each (name 16, aes 32, hmac 32); the first encrypts, all decrypt. */
 void tls_server_tickets(struct tls_server *s, const uint8_t (*keys)[80], size_t n);
 
@@ -35,6 +37,9 @@ void tls_client_trust(struct tls_client *c, void *ssl_ctx);
 struct tls_conn;
 enum tls_result { TLS_OK, TLS_WANT_READ, TLS_WANT_WRITE, TLS_EOF, TLS_FAILED };
 struct tls_conn *tls_accept_new(struct tls_server *s, int fd);
+/* Before the handshake: asks the client for a certificate, if the server has trust anchors for it.  One that does not
+ * verify, or none, is no failure: the facts then have no addresses. */
+void tls_conn_ask_cert(struct tls_conn *t);
 /* HOST: SNI and, if VERIFY, the name to match (RFC 9525). */
 struct tls_conn *tls_connect_new(struct tls_client *c, int fd, span host, bool verify);
 void tls_conn_free(struct tls_conn *t); /* NULL is fine; does not close the fd */

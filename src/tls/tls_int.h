@@ -29,10 +29,15 @@ int keys_ask(uint32_t key, uint8_t md, uint8_t padding, span tbs, uint8_t *ret_s
 #define TLS_ENDPOINT_MAX 64
 uint8_t tls_endpoint(const X509 *cert, uint8_t ret[TLS_ENDPOINT_MAX]);
 
+/* The addresses that X names, separated by LF: those in its subjectAltName, else those in its subject.
+ * The caller frees; NULL: none. */
+char *tls_cert_emails(X509 *x);
+
 struct tls_server {
 	atomic_int refs;
 	struct tls_identity *identities; /* the first is the fallback, and decides about tickets */
 	size_t n;
+	bool client_ca;
 	pthread_rwlock_t ticket_lock;
 	uint8_t (*tickets)[80];
 	size_t n_tickets;
