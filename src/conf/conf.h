@@ -86,6 +86,14 @@ struct conf_filter {
 	uint64_t body;		 /* a hook is given bodies up to this size */
 };
 
+#define CONF_MAX_OAUTH 16
+struct conf_oauth {
+	span issuer, audience;
+	span jwks_file, jwks_url;			/* keys of JWTs */
+	span introspection_url, client_id, secret_file; /* opaque tokens (RFC 7662) */
+	span claim;					/* that holds the address */
+};
+
 struct conf {
 	span hostname; /* server.hostname */
 	span data_dir; /* server.data */
@@ -96,6 +104,11 @@ struct conf {
 	struct conf_cert *certs;
 	size_t n_certs;
 	span ca_file; /* tls.ca: trust anchors for outgoing TLS */
+	span client_ca_file; /* tls.client_ca: trust anchors for users' certificates, or empty */
+	/* auth */
+	unsigned auth_mechanisms; /* bits in the order of the option's choices (sasl/offer.h) */
+	struct conf_oauth *oauth; /* who issues tokens */
+	size_t n_oauth;
 	/* limits */
 	uint64_t max_message; /* bytes */
 	uint32_t max_rcpts, max_connections, max_per_ip, max_received;
@@ -209,6 +222,7 @@ enum conf_type {
 	CONF_ADDRESSES,
 	CONF_NETWORKS,
 	CONF_CHOICE,
+	CONF_SET, /* a list of any of the choices */
 	CONF_ROWS /* a list of maps */
 };
 enum conf_reload { CONF_RELOAD, CONF_RESTART };

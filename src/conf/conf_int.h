@@ -23,4 +23,5 @@ const struct conf_option *conf_option_find(span dotted);
  * what YAML cannot carry; so that conf_show() gives it back. */
 bool conf_text_ok(span s);
 /* What a value of O looks like, for people: "a size such as 50M, from 1K to 1G". */
+#define CONF_EXPECTED 240 /* room for it */
 void conf_expected(const struct conf_option *o, char *ret, size_t size);

@@ -46,7 +46,7 @@ static span scalar(const yaml_node_t *n)
 static int bad_type(struct reader *r, const struct conf_option *o, const yaml_node_t *n)
 {
 	struct conf_place at = place_of(r, n);
-	char expected[160];
+	char expected[CONF_EXPECTED];
 
 	conf_expected(o, expected, sizeof expected);
 	return conf_fail(r->info, &at, "%s: expected %s", o->name, expected);
@@ -150,7 +150,7 @@ static int read_list(struct reader *r, const struct conf_option *o, const yaml_n
 
 	if (o->type == CONF_ROWS)
 		return read_rows(r, o, n);
-	if (o->type != CONF_ADDRESSES && o->type != CONF_NETWORKS)
+	if (o->type != CONF_ADDRESSES && o->type != CONF_NETWORKS && o->type != CONF_SET)
 		return bad_type(r, o, n);
 	for (; i < end; i++) {
 		yaml_node_t *item = yaml_document_get_node(&r->doc, *i);
@@ -369,6 +369,23 @@ static const char *route_fault(const struct conf *c, const struct conf_route *w)
 	return NULL;
 }
 
+/* An issuer of auth.oauth: NULL, or what it should be. */
+static const char *oauth_fault(const struct conf_oauth *o)
+{
+	if (!o->issuer.n || !o->audience.n)
+		return "issuer and audience with something in them";
+	if (!o->jwks_file.n && !o->jwks_url.n && !o->introspection_url.n)
+		return "jwks_file, jwks_url or introspection_url with each issuer";
+	if (o->jwks_file.n && o->jwks_url.n)
+		return "one of jwks_file and jwks_url, not both";
+	if ((o->jwks_url.n && !span_starts(o->jwks_url, SPAN("https://"))) ||
+	    (o->introspection_url.n && !span_starts(o->introspection_url, SPAN("https://"))))
+		return "https:// URLs";
+	if (!o->client_id.n != !o->secret_file.n)
+		return "client_id and secret_file together";
+	return NULL;
+}
+
 /* What one value alone, or its type, cannot tell. */
 static int check_whole(struct reader *r)
 {
@@ -402,6 +419,12 @@ static int check_whole(struct reader *r)
 
 		if (fault)
 			return bad_value(r, "filter.chain", fault);
+	}
+	for (size_t i = 0; i < c->n_oauth; i++) {
+		const char *fault = oauth_fault(&c->oauth[i]);
+
+		if (fault)
+			return bad_value(r, "auth.oauth", fault);
 	}
 	if (!server_ok(c->dns_forward))
 		return bad_value(r, "dns.forward", "ADDRESS@PORT, or nothing");

@@ -23,6 +23,18 @@ static const struct conf_option cert_columns[] = {
 };
 static const struct conf_table certs = TABLE(cert_columns, conf_cert, n_certs, CONF_MAX_CERTS);
 
+static const struct conf_option oauth_columns[] = {
+	{ .name = "issuer", .type = CONF_TEXT, .offset = COLUMN(conf_oauth, issuer) },
+	{ .name = "audience", .type = CONF_TEXT, .offset = COLUMN(conf_oauth, audience) },
+	{ "jwks_file", CONF_TEXT, "", .offset = COLUMN(conf_oauth, jwks_file) },
+	{ "jwks_url", CONF_TEXT, "", .offset = COLUMN(conf_oauth, jwks_url) },
+	{ "introspection_url", CONF_TEXT, "", .offset = COLUMN(conf_oauth, introspection_url) },
+	{ "client_id", CONF_TEXT, "", .offset = COLUMN(conf_oauth, client_id) },
+	{ "secret_file", CONF_TEXT, "", .offset = COLUMN(conf_oauth, secret_file) },
+	{ "claim", CONF_TEXT, "email", .offset = COLUMN(conf_oauth, claim) },
+};
+static const struct conf_table oauth = TABLE(oauth_columns, conf_oauth, n_oauth, CONF_MAX_OAUTH);
+
 static const struct conf_option relay_host_columns[] = {
 	{ .name = "name", .type = CONF_TEXT, .offset = COLUMN(conf_relay_host, name) },
 	{ .name = "host", .type = CONF_TEXT, .offset = COLUMN(conf_relay_host, host) },
@@ -137,6 +149,26 @@ const struct conf_option conf_options[] = {
 	{ "tls.ca", CONF_TEXT, "/etc/ssl/certs/ca-certificates.crt", 0, 0, NULL, CONF_RESTART,
 	  "Trust anchors (PEM) against which the certificates of other servers are checked.",
 	  AT(ca_file) },
+	{ "tls.client_ca", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
+	  "Trust anchors (PEM file) of users' certificates. With it clients of submission, IMAP and "
+	  "POP3 are asked for a certificate, and may log in by EXTERNAL as an address that it names. "
+	  "Empty: nobody is asked.",
+	  AT(client_ca_file) },
+
+	{ "auth.mechanisms", CONF_SET, "SCRAM-SHA-256|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", 0,
+	  0, "SCRAM-SHA-256|SCRAM-SHA-1|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", CONF_RELOAD,
+	  "How clients may log in, always over TLS. SCRAM is also offered with channel binding "
+	  "(-PLUS). Without PLAIN no password may be shown by IMAP LOGIN and POP3 USER either. "
+	  "OAUTHBEARER and XOAUTH2 need auth.oauth, EXTERNAL needs tls.client_ca.",
+	  AT(auth_mechanisms) },
+	{ "auth.oauth", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Who issues OAuth tokens that are taken here: a list of {issuer: URL, audience: NAME, "
+	  "jwks_file: FILE, jwks_url: URL, introspection_url: URL, client_id: NAME, secret_file: "
+	  "FILE, claim: email}; issuer and audience must be given. A JWT is checked with the keys of "
+	  "jwks_file or jwks_url (RS256, ES256, EdDSA), any other token by asking introspection_url, "
+	  "as client_id with the first line of secret_file. claim names the one that holds the "
+	  "user's address. Files are read at start and reload, by server.user.core.",
+	  AT(oauth), &oauth },
 
 	{ "limits.message", CONF_SIZE, "50M", 1 * K, 2 * G, NULL, CONF_RELOAD,
 	  "The largest message that is accepted.", AT(max_message) },

@@ -74,6 +74,20 @@ static json_t *rows_json(const struct conf *c, const struct conf_option *o)
 	return list;
 }
 
+static json_t *set_json(const char *choices, unsigned set)
+{
+	json_t *list = json_array();
+	span rest = span_str(choices);
+
+	for (int i = 0; rest.p; i++) {
+		span name = span_cut(&rest, '|');
+
+		if (set & 1u << i)
+			json_array_append_new(list, json_span(name));
+	}
+	return list;
+}
+
 /* Numbers and truth values as such; sizes, times and choices as they would be written. */
 static json_t *value_json(const void *in, const struct conf_option *o)
 {
@@ -86,6 +100,8 @@ static json_t *value_json(const void *in, const struct conf_option *o)
 	switch (o->type) {
 	case CONF_ROWS:
 		return rows_json(in, o);
+	case CONF_SET:
+		return set_json(o->choices, *(const unsigned *)field);
 	case CONF_ADDRESSES:
 		l = field;
 		list = json_array();
@@ -129,7 +145,7 @@ int conf_show_json(const struct conf *c, struct buf *b)
 
 int conf_manual(struct buf *b)
 {
-	char expected[160];
+	char expected[CONF_EXPECTED];
 
 	for (size_t i = 0; i < conf_n_options; i++) {
 		const struct conf_option *o = &conf_options[i];

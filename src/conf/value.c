@@ -100,6 +100,9 @@ void conf_expected(const struct conf_option *o, char *ret, size_t size)
 		duration_text((usec)o->max * USEC_SEC, hi, sizeof hi);
 		snprintf(ret, size, "a time such as %s, from %s to %s", o->fallback, lo, hi);
 		break;
+	case CONF_SET:
+		snprintf(ret, size, "a list of %s", o->choices);
+		break;
 	case CONF_ADDRESSES:
 		snprintf(ret, size, "a list of ADDRESS:PORT, such as [\"%s\"]", o->fallback);
 		break;
@@ -169,6 +172,19 @@ static int choice_index(const char *choices, span text)
 	return -1;
 }
 
+/* Adds the choices in TEXT, separated by "|". */
+static bool set_add(unsigned *set, const char *choices, span text)
+{
+	while (text.p) {
+		int i = choice_index(choices, span_cut(&text, '|'));
+
+		if (i < 0)
+			return false;
+		*set |= 1u << i;
+	}
+	return true;
+}
+
 /* Appends one listening address. */
 static bool address_add(struct conf *c, struct conf_listener *l, span text)
 {
@@ -206,7 +222,7 @@ static bool networks_add(struct conf *c, struct conf_networks *l, span text)
 int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span text,
 		   const struct conf_place *at, struct err_info *info)
 {
-	char expected[160];
+	char expected[CONF_EXPECTED];
 	uint64_t v;
 	usec d;
 	int i;
@@ -246,6 +262,10 @@ int conf_value_set(struct conf *c, void *in, const struct conf_option *o, span t
 		if (i < 0)
 			break;
 		*FIELD(in, o, int) = i;
+		return 0;
+	case CONF_SET:
+		if (!set_add(FIELD(in, o, unsigned), o->choices, text))
+			break;
 		return 0;
 	case CONF_ADDRESSES:
 		if (!conf_text_ok(text) ||
@@ -292,6 +312,24 @@ static int rows_put(const struct conf *c, const struct conf_option *o, struct bu
 	return buf_put_char(b, ']');
 }
 
+static int set_put(const char *choices, unsigned set, struct buf *b)
+{
+	span rest = span_str(choices);
+	const char *before = "";
+
+	buf_put_char(b, '[');
+	for (int i = 0; rest.p; i++) {
+		span name = span_cut(&rest, '|');
+
+		if (!(set & 1u << i))
+			continue;
+		buf_put_str(b, before);
+		buf_put_span(b, name);
+		before = ", ";
+	}
+	return buf_put_char(b, ']');
+}
+
 int conf_value_put(const void *in, const struct conf_option *o, struct buf *b)
 {
 	char text[NET_TEXT];
@@ -316,6 +354,8 @@ int conf_value_put(const void *in, const struct conf_option *o, struct buf *b)
 		for (i = *FIELD_CONST(in, o, int); i > 0; i--)
 			span_cut(&choice, '|');
 		return buf_put_span(b, span_cut(&choice, '|'));
+	case CONF_SET:
+		return set_put(o->choices, *FIELD_CONST(in, o, unsigned), b);
 	case CONF_ADDRESSES: {
 		const struct conf_listener *l = FIELD_CONST(in, o, struct conf_listener);
 
