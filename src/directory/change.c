@@ -29,16 +29,23 @@ struct domain_row {
 static int write_domain(struct db_tx *tx, void *arg)
 {
 	const struct domain_row *w = arg;
-	return db_run(
+	int r = db_run(
 		tx,
 		"INSERT INTO domain(name, catch_all, from_policy, subaddress, alias_of, unknown_to,"
-		" known_only) VALUES(?, ?, ?, ?, ?, ?, ?) "
+		" known_only, scram) VALUES(?, ?, ?, ?, ?, ?, ?, ?) "
 		"ON CONFLICT(name) DO UPDATE SET catch_all = excluded.catch_all,"
 		" from_policy = excluded.from_policy, subaddress = excluded.subaddress,"
 		" alias_of = excluded.alias_of, unknown_to = excluded.unknown_to,"
-		" known_only = excluded.known_only",
-		"ssiissi", w->name, w->catch_all, (int64_t)w->v->from, (int64_t)w->v->subaddress,
-		w->v->alias_of, w->v->unknown_to, (int64_t)w->v->known_only);
+		" known_only = excluded.known_only, scram = excluded.scram",
+		"ssiissii", w->name, w->catch_all, (int64_t)w->v->from, (int64_t)w->v->subaddress,
+		w->v->alias_of, w->v->unknown_to, (int64_t)w->v->known_only,
+		(int64_t)w->v->scram);
+	if (r >= 0 && !w->v->scram)
+		r = db_run(tx,
+			   "DELETE FROM scram WHERE account IN (SELECT a.id FROM account a"
+			   " JOIN name n ON n.address = a.address WHERE n.domain = ?)",
+			   "s", w->name);
+	return r;
 }
 
 static struct dom *known_domain(struct directory *d, span domain, struct arena *mem,
@@ -126,7 +133,7 @@ int directory_domain_make(struct directory *d, const struct directory_domain *v,
 
 int directory_domain_add(struct directory *d, span domain, struct err_info *info)
 {
-	struct directory_domain v = { .name = domain, .subaddress = true };
+	struct directory_domain v = { .name = domain, .subaddress = true, .scram = true };
 	return directory_domain_make(d, &v, info);
 }
 
@@ -189,6 +196,9 @@ struct account_row {
 	span id, address, domain;
 	struct directory_account v;	     /* the values to write; .address is not used */
 	const struct credential *credential; /* NULL: leave it */
+	bool scram;			     /* its verifiers are kept */
+	account_write_fn *write;	     /* may be NULL */
+	void *arg;
 };
 
 static int insert_account(struct db_tx *tx, void *arg)
@@ -203,7 +213,7 @@ static int insert_account(struct db_tx *tx, void *arg)
 			   " VALUES(?, ?, ?, 0, 0, 0)",
 			   "ssu", w->id, w->address, w->v.generation);
 	if (r >= 0 && w->credential)
-		r = credential_put(tx, w->id, w->credential);
+		r = credential_put(tx, w->id, w->credential, w->scram);
 	return r;
 }
 
@@ -255,7 +265,7 @@ int directory_account_add_as(struct directory *d, const char id[ACCOUNT_ID_LEN +
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
 	struct credential c;
-	int r = password.n ? credential_make(password, &c, info) : 0; /* slow: before the lock */
+	int r = password.n ? credential_make(d, password, &c, info) : 0; /* slow: before the lock */
 	if (r < 0)
 		return r;
 	CHANGE_SCOPE(d);
@@ -268,7 +278,8 @@ int directory_account_add_as(struct directory *d, const char id[ACCOUNT_ID_LEN +
 				   .address = k.text,
 				   .domain = dom->name,
 				   .v.generation = 1,
-				   .credential = password.n ? &c : NULL };
+				   .credential = password.n ? &c : NULL,
+				   .scram = dom->v.scram };
 	r = directory_commit(d, insert_account, &row, info);
 	if (r < 0)
 		return r;
@@ -311,6 +322,10 @@ static int delete_account(struct db_tx *tx, void *arg)
 	const struct account_row *w = arg;
 	int r = db_run(tx, "DELETE FROM credential WHERE account = ?", "s", w->id);
 	if (r >= 0)
+		r = scram_put(tx, w->id, NULL);
+	if (r >= 0)
+		r = db_run(tx, "DELETE FROM app_password WHERE account = ?", "s", w->id);
+	if (r >= 0)
 		r = db_run(tx, "DELETE FROM account WHERE id = ?", "s", w->id);
 	if (r >= 0)
 		r = db_run(tx, "DELETE FROM name WHERE address = ?", "s", w->address);
@@ -330,6 +345,7 @@ int directory_account_remove(struct directory *d, span address, char ret_id[ACCO
 	if (r < 0)
 		return r;
 	memcpy(ret_id, n->account.id, sizeof(n->account.id));
+	app_forget(d, span_str(ret_id));
 	pthread_rwlock_wrlock(&d->lock);
 	directory_name_unlink(d, n);
 	pthread_rwlock_unlock(&d->lock);
@@ -342,28 +358,50 @@ static int update_account(struct db_tx *tx, void *arg)
 	const struct account_row *w = arg;
 	int r = db_run(
 		tx,
-		"UPDATE account SET generation = ?, quota_bytes = ?, suspended = ?, from_policy = ?"
-		" WHERE id = ?",
-		"uuiis", w->v.generation, w->v.quota_bytes, (int64_t)w->v.suspended,
-		(int64_t)w->v.from, w->id);
+		"UPDATE account SET generation = ?, quota_bytes = ?, suspended = ?, from_policy = ?,"
+		" app_only = ? WHERE id = ?",
+		"uuiiis", w->v.generation, w->v.quota_bytes, (int64_t)w->v.suspended,
+		(int64_t)w->v.from, (int64_t)w->v.app_only, w->id);
 	if (r >= 0 && w->credential)
-		r = credential_put(tx, w->id, w->credential);
+		r = credential_put(tx, w->id, w->credential, w->scram);
+	if (r >= 0 && w->write)
+		r = w->write(tx, w->id, w->arg);
 	return r;
 }
 
-/* Commits V and C as N's new state with the next generation (P4); `change` is held. */
-static int change_account(struct directory *d, struct name *n, struct directory_account v,
-			  const struct credential *c, struct err_info *info)
+/* Commits ROW's values as N's new state with the next generation (P4); `change` is held. */
+static int change_row(struct directory *d, struct name *n, struct account_row row,
+		      struct err_info *info)
 {
-	v.generation = n->account.generation + 1;
-	struct account_row row = { .id = span_str(n->account.id), .v = v, .credential = c };
+	row.v.generation = n->account.generation + 1;
+	row.id = span_str(n->account.id);
+	row.scram = n->dom->v.scram;
 	int r = directory_commit(d, update_account, &row, info);
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&d->lock);
-	n->account = v;
+	n->account = row.v;
 	pthread_rwlock_unlock(&d->lock);
 	return 0;
+}
+
+static int change_account(struct directory *d, struct name *n, struct directory_account v,
+			  const struct credential *c, struct err_info *info)
+{
+	struct account_row row = { .v = v, .credential = c };
+	return change_row(d, n, row, info);
+}
+
+int directory_account_touch(struct directory *d, span address, account_write_fn *write, void *arg,
+			    struct err_info *info)
+{
+	_cleanup_(arena_donep) struct arena mem = { 0 };
+	CHANGE_SCOPE(d);
+	struct name *n = directory_known_name(d, address, false, &mem, info);
+	if (!n)
+		return ERR_NOENT;
+	struct account_row row = { .v = n->account, .write = write, .arg = arg };
+	return change_row(d, n, row, info);
 }
 
 static int change_credential(struct directory *d, span address, const struct credential *c,
@@ -379,7 +417,7 @@ int directory_account_passwd(struct directory *d, span address, span password,
 			     struct err_info *info)
 {
 	struct credential c;
-	int r = credential_make(password, &c, info);
+	int r = credential_make(d, password, &c, info);
 	return r < 0 ? r : change_credential(d, address, &c, info);
 }
 
@@ -416,6 +454,11 @@ static void set_suspended(struct directory_account *v, uint64_t to)
 	v->suspended = to;
 }
 
+static void set_app_only(struct directory_account *v, uint64_t to)
+{
+	v->app_only = to;
+}
+
 static void set_quota(struct directory_account *v, uint64_t to)
 {
 	v->quota_bytes = to;
@@ -435,6 +478,12 @@ int directory_account_set_suspended(struct directory *d, span address, bool susp
 	return change_value(d, address, set_suspended, suspended, info);
 }
 
+int directory_account_set_app_only(struct directory *d, span address, bool app_only,
+				   struct err_info *info)
+{
+	return change_value(d, address, set_app_only, app_only, info);
+}
+
 int directory_account_set_quota(struct directory *d, span address, uint64_t bytes,
 				struct err_info *info)
 {
@@ -446,12 +495,13 @@ int directory_account_set_quota(struct directory *d, span address, uint64_t byte
 struct upgrade {
 	span id;
 	const struct credential *c;
+	bool scram;
 };
 
 static int write_credential(struct db_tx *tx, void *arg)
 {
 	const struct upgrade *w = arg;
-	return credential_put(tx, w->id, w->c);
+	return credential_put(tx, w->id, w->c, w->scram);
 }
 
 int directory_credential_upgrade(struct directory *d, span id, uint64_t generation,
@@ -461,6 +511,6 @@ int directory_credential_upgrade(struct directory *d, span id, uint64_t generati
 	const struct name *n = map_get(d->ids, id);
 	if (!n || n->account.generation != generation)
 		return ERR_AGAIN;
-	struct upgrade w = { .id = id, .c = c };
+	struct upgrade w = { .id = id, .c = c, .scram = n->dom->v.scram };
 	return db_write(d->db, write_credential, &w);
 }

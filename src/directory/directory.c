@@ -19,6 +19,7 @@ int directory_open(const char *path, struct directory **ret, struct err_info *in
 	struct directory *d = xcalloc(1, sizeof(*d));
 	pthread_mutex_init(&d->change, NULL);
 	pthread_rwlock_init(&d->lock, NULL);
+	d->scram = 1u << HASH_SHA256;
 	d->domains = map_new();
 	d->names = map_new();
 	d->ids = map_new();
@@ -41,6 +42,8 @@ void directory_close(struct directory *d)
 {
 	if (!d)
 		return;
+	if (d->app)
+		(void)directory_save_uses(d);
 	db_close(d->db);
 	credential_done(d);
 	free_tables(d);

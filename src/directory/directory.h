@@ -2,7 +2,8 @@
  *
  * Invariants
  *  P1  An address (local@domain, normalised) names at most one of: account, alias.
- *  P2  A credential is stored only as argon2id (libsodium), an imported crypt(3) hash, or a SCRAM verifier.
+ *  P2  A credential is stored only as argon2id (libsodium), an imported crypt(3) hash, a SCRAM verifier, or (app
+ *      passwords, which are random) a keyed hash.
  *  P3  Unknown user and wrong password cost the same time and give the same answer.
  *  P4  A change bumps the account's generation: sessions and caches of an older one are not valid. */
 #pragma once
@@ -11,6 +12,7 @@
 #include "base/err.h"
 #include "base/clock.h"
 #include "format/address.h"
+#include "tls/hash.h"
 
 struct directory;
 int directory_open(const char *path, struct directory **ret, struct err_info *info);
@@ -26,6 +28,7 @@ struct directory_account {
 	uint64_t generation;
 	uint64_t quota_bytes; /* 0: none */
 	bool suspended;
+	bool app_only;       /* the main password opens no mail protocol: app passwords do */
 	enum from_policy from; /* submission.from override; FROM_DEFAULT: the domain's, then the config's */
 };
 struct directory_domain {
@@ -37,6 +40,7 @@ struct directory_domain {
 	span unknown_to;     /* where mail for addresses goes that nobody has here: "mx" (backup MX) or a queue route
 	                      * such as "smtp:[old]:25"; empty: such mail is refused.  The text is the caller's to check. */
 	bool known_only;     /* with unknown_to: only for addresses that are listed as an alias to themselves */
+	bool scram;          /* SCRAM verifiers are made (default true); false removes those there are */
 };
 /* Who may send to an alias; one that asks is what people call a group or list. */
 enum alias_senders { SENDERS_ANYONE, SENDERS_MEMBERS, SENDERS_AUTHENTICATED };
@@ -75,6 +79,7 @@ int directory_account_passwd(struct directory *d, span address, span password, s
 int directory_account_import_hash(struct directory *d, span address, span crypt_hash, struct err_info *info);
 int directory_account_set_from(struct directory *d, span address, enum from_policy p, struct err_info *info);
 int directory_account_set_suspended(struct directory *d, span address, bool suspended, struct err_info *info); /* no login, 5.2.1 */
+int directory_account_set_app_only(struct directory *d, span address, bool app_only, struct err_info *info);
 int directory_account_set_quota(struct directory *d, span address, uint64_t bytes, struct err_info *info);      /* 0: none */
 int directory_alias_add(struct directory *d, span address, const span *targets, size_t n, struct err_info *info);
 /* The same with all of V; _set replaces an alias that is there. */
@@ -127,13 +132,51 @@ unsigned directory_srs_keys(struct directory *d, uint8_t ret[DIRECTORY_SRS_KEYS]
 int directory_srs_rotate(struct directory *d, struct err_info *info);
 
 /* --- authentication.  Slow (argon2id): LANE_AUTH only. --- */
+enum directory_scope { DIRECTORY_SMTP = 1, DIRECTORY_IMAP = 2, DIRECTORY_POP3 = 4, DIRECTORY_ALL_SCOPES = 7 };
+struct directory_try {
+	span login;     /* the address or, with one domain, the local part */
+	span password;
+	unsigned scope; /* what the login is for: an app password may be good for some protocols only */
+	span peer;      /* its address as text: where an app password was used last */
+};
 /* ERR_AUTH for everything that is not right (P3), suspended and password-less accounts too.  A good password is
  * remembered in memory (as a keyed hash, for 10 minutes, until the account changes), a wrong one never.  Until its first
- * good login an imported hash costs what its scheme costs.  LOGIN is the address (or, with one domain, the local part). */
-int directory_authenticate(struct directory *d, span login, span password, struct arena *mem, struct directory_account *ret);
+ * good login an imported hash costs what its scheme costs. */
+int directory_authenticate(struct directory *d, const struct directory_try *t, struct arena *mem, struct directory_account *ret);
 /* Password hashes that directory_authenticate has computed so far (for metrics; P3 and the memory of good
  * passwords can be seen by it). */
 uint64_t directory_hashes(const struct directory *d);
-/* SCRAM-SHA-256 verifier of LOGIN; for unknown users a stable made-up one (P3), so never ERR_NOENT. */
-struct directory_scram { uint32_t iterations; span salt; uint8_t stored_key[32], server_key[32]; bool real; };
-int directory_scram_get(struct directory *d, span login, struct arena *mem, struct directory_scram *ret);
+/* The account that LOGIN stands for, for who has proven to be it in another way; ERR_AUTH: none, or suspended. */
+int directory_login(struct directory *d, span login, struct arena *mem, struct directory_account *ret);
+
+/* --- SCRAM --- */
+/* For which hashes verifiers are kept (bits 1 << enum hash_alg; SHA-256 alone at first).  They are made with the
+ * password, or at its next good plain login. */
+void directory_set_scram(struct directory *d, unsigned algs);
+/* SCRAM verifier of LOGIN; for unknown users (and where SCRAM may not be used) a stable made-up one (P3), so never
+ * ERR_NOENT. */
+struct directory_scram {
+	uint32_t iterations;
+	span salt;
+	uint8_t stored_key[HASH_MAX], server_key[HASH_MAX];
+	struct directory_account account; /* if REAL */
+	bool real;
+};
+int directory_scram_get(struct directory *d, enum hash_alg alg, span login, struct arena *mem, struct directory_scram *ret);
+
+/* --- app passwords --- */
+#define DIRECTORY_APP_PASSWORD 30 /* octets of one as text, with NUL */
+struct directory_app_password {
+	span name;
+	unsigned scope;        /* enum directory_scope */
+	usec created, expires; /* wall; expires 0: never */
+	usec used;             /* wall, of the last login with it; 0: never */
+	span peer;             /* where that came from */
+};
+/* RET: the password, which nobody can see again. */
+int directory_app_password_add(struct directory *d, span address, span name, unsigned scope, usec expires, char ret[DIRECTORY_APP_PASSWORD], struct err_info *info);
+int directory_app_password_remove(struct directory *d, span address, span name, struct err_info *info);
+/* By name. */
+int directory_app_passwords(struct directory *d, span address, struct arena *mem, struct directory_app_password **ret, size_t *ret_n);
+/* Writes down when and from where app passwords were used, if anything is new; now and then. */
+int directory_save_uses(struct directory *d);

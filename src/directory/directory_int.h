@@ -12,9 +12,10 @@
 #include "base/map.h"
 #include "db/db.h"
 #include "directory/directory.h"
+#include "tls/hash.h"
 
 /* Octets of the longest address that can be ours: local part, '@', domain (RFC 5321 4.5.3.1). */
-enum { ADDRESS_MAX = 64 + 1 + 255, ALIAS_TARGETS_MAX = 1000 };
+enum { ADDRESS_MAX = 64 + 1 + 255, ALIAS_TARGETS_MAX = 1000, PASSWORD_MAX = 1024 };
 
 /* An address, normalised: local part unquoted with ASCII in lower case, domain as A-labels. */
 struct name_key {
@@ -28,6 +29,7 @@ struct dom_values {
 	struct name_key catch_all; /* key.n == 0: none */
 	enum from_policy from;
 	bool subaddress, known_only;
+	bool scram; /* SCRAM verifiers are kept */
 	span alias_of, unknown_to; /* or empty */
 };
 
@@ -53,6 +55,7 @@ struct name {
 };
 
 struct auth_cache;
+struct app_table;
 struct directory {
 	struct db *db;
 	pthread_mutex_t change;
@@ -62,6 +65,8 @@ struct directory {
 	uint8_t srs[DIRECTORY_SRS_KEYS][32]; /* newest first; under lock */
 	unsigned n_srs;
 	struct auth_cache *remembered;
+	struct app_table *app;
+	_Atomic unsigned scram; /* bits 1 << enum hash_alg: verifiers that new passwords get */
 	_Atomic uint64_t hashes; /* computed by logins */
 	char *dummy_hash;	 /* argon2id of nobody's password */
 };
@@ -114,20 +119,68 @@ static inline void directory_unlock(pthread_mutex_t **m)
 int directory_srs_setup(struct directory *d, struct err_info *info);
 
 /* --- credential.c --- */
+struct scram_keys {
+	uint32_t iterations; /* 0: no verifier */
+	uint8_t salt[16], stored_key[HASH_MAX], server_key[HASH_MAX];
+};
 struct credential {
 	char hash[256]; /* argon2id string, or an imported crypt(3) string; empty: none */
 	bool imported;
-	uint32_t scram_iterations; /* 0: no verifier */
-	uint8_t scram_salt[16], stored_key[32], server_key[32];
+	struct scram_keys scram[HASH_ALGS];
 };
 /* Slow.  ERR_INVAL if the password is empty, too long or holds a NUL; ERR_NOMEM. */
-int credential_make(span password, struct credential *ret, struct err_info *info);
+int credential_make(struct directory *d, span password, struct credential *ret,
+		    struct err_info *info);
 /* An admin's crypt(3) or argon2id string; ERR_INVAL if no scheme we know. */
 int credential_import(span text, struct credential *ret, struct err_info *info);
-int credential_put(struct db_tx *tx, span account_id, const struct credential *c);
+/* SCRAM: with its verifiers. */
+int credential_put(struct db_tx *tx, span account_id, const struct credential *c, bool scram);
+/* 1: *RET is set; 0: the account has none. */
+int credential_get(struct directory *d, span account_id, struct credential *ret);
 int credential_setup(struct directory *d, struct err_info *info);
 void credential_done(struct directory *d);
-/* change.c: replaces the imported hash of ID by C if the account is still of GENERATION (not a
- * change). */
+/* At most N bytes of a column. */
+void col_bytes(struct db_stmt *s, int col, void *to, size_t n);
+/* The address LOGIN stands for: itself, or with only one domain its local part; ERR_AUTH. */
+int login_parse(struct directory *d, span login, struct arena *mem, struct name_key *ret);
+/* The account that may log in as LOGIN; false if none may. */
+struct login_as {
+	struct directory_account account;
+	bool scram; /* by SCRAM, too */
+};
+bool login_find(struct directory *d, span login, struct arena *mem, struct login_as *ret);
+
+/* --- credential_memory.c: good passwords of the last minutes --- */
+struct auth_cache *cache_new(void);
+void cache_free(struct auth_cache *c);
+void cache_mac(const struct auth_cache *c, const struct directory_account *a, span password,
+	       uint8_t ret[32]);
+bool cache_knows(struct auth_cache *c, const uint8_t mac[32]);
+void cache_remember(struct auth_cache *c, const uint8_t mac[32]);
+
+/* --- credential_scram.c --- */
+unsigned scram_algs(struct directory *d);
+/* The verifiers that PASSWORD should have, and those that C has: bits 1 << enum hash_alg. */
+unsigned scram_wanted(struct directory *d, span password);
+unsigned scram_present(const struct credential *c);
+int scram_derive(span password, unsigned algs, struct credential *c);
+int scram_put(struct db_tx *tx, span account_id, const struct credential *c); /* NULL: removes */
+int scram_load(struct db_tx *tx, span account_id, struct credential *ret);
+
+/* --- credential_app.c --- */
+/* Is T's password an app password of A that is good for T's scope now?  Notes its use. */
+bool app_matches(struct directory *d, const struct directory_account *a,
+		 const struct directory_try *t);
+void app_forget(struct directory *d, span account_id); /* the account was removed */
+int app_load(struct directory *d);
+void app_done(struct directory *d);
+
+/* --- change.c --- */
+/* Replaces the credential of ID by C, of the same password, if the account is still of GENERATION
+ * (not a change). */
 int directory_credential_upgrade(struct directory *d, span id, uint64_t generation,
 				 const struct credential *c);
+/* Gives the account ADDRESS its next generation in one commit with what WRITE does (P4). */
+typedef int account_write_fn(struct db_tx *tx, span account_id, void *arg);
+int directory_account_touch(struct directory *d, span address, account_write_fn *write, void *arg,
+			    struct err_info *info);

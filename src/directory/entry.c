@@ -118,6 +118,7 @@ struct dom_values directory_dom_values(const struct directory_domain *v,
 	struct dom_values own = { .from = v->from,
 				  .subaddress = v->subaddress,
 				  .known_only = v->known_only,
+				  .scram = v->scram,
 				  .alias_of = owned(v->alias_of),
 				  .unknown_to = owned(v->unknown_to) };
 	if (catch_all->key.n)

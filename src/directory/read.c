@@ -8,7 +8,7 @@ static int load_domains(struct directory *d, struct db_tx *tx, struct arena *mem
 {
 	struct db_stmt *s = db_sql(
 		tx, "SELECT name, catch_all, from_policy, subaddress, alias_of, unknown_to,"
-		    " known_only FROM domain");
+		    " known_only, scram FROM domain");
 	int r;
 	while ((r = db_step(s)) > 0) {
 		struct dom *dom = directory_dom_new(db_col_span(s, 0));
@@ -18,7 +18,8 @@ static int load_domains(struct directory *d, struct db_tx *tx, struct arena *mem
 					      .subaddress = db_col_i64(s, 3) != 0,
 					      .alias_of = db_col_span(s, 4),
 					      .unknown_to = db_col_span(s, 5),
-					      .known_only = db_col_i64(s, 6) != 0 };
+					      .known_only = db_col_i64(s, 6) != 0,
+					      .scram = db_col_i64(s, 7) != 0 };
 		if (catch_all.n && directory_name_parse(catch_all, mem, &k) < 0)
 			k = (struct name_key){ 0 };
 		dom->v = directory_dom_values(&v, &k);
@@ -41,8 +42,8 @@ static struct name *load_name(struct directory *d, span address, struct arena *m
 static int load_accounts(struct directory *d, struct db_tx *tx, struct arena *mem)
 {
 	struct db_stmt *s = db_sql(
-		tx, "SELECT address, id, generation, quota_bytes, suspended, from_policy"
-		    " FROM account");
+		tx, "SELECT address, id, generation, quota_bytes, suspended, from_policy,"
+		    " app_only FROM account");
 	int r;
 	while ((r = db_step(s)) > 0) {
 		struct name *n = load_name(d, db_col_span(s, 0), mem);
@@ -57,6 +58,7 @@ static int load_accounts(struct directory *d, struct db_tx *tx, struct arena *me
 		n->account.quota_bytes = (uint64_t)db_col_i64(s, 3);
 		n->account.suspended = db_col_i64(s, 4) != 0;
 		n->account.from = (enum from_policy)db_col_i64(s, 5);
+		n->account.app_only = db_col_i64(s, 6) != 0;
 		directory_name_link(d, n);
 		arena_reset(mem);
 	}
@@ -144,6 +146,7 @@ static void domain_copy(const struct dom *dom, struct arena *mem, struct directo
 					  .catch_all = arena_span(mem, dom->v.catch_all.text),
 					  .from = dom->v.from,
 					  .subaddress = dom->v.subaddress,
+					  .scram = dom->v.scram,
 					  .alias_of = arena_span(mem, dom->v.alias_of),
 					  .unknown_to = arena_span(mem, dom->v.unknown_to),
 					  .known_only = dom->v.known_only };

@@ -32,6 +32,20 @@ static const struct db_migration steps[] = {
 		 "ALTER TABLE domain ADD COLUMN known_only INTEGER NOT NULL DEFAULT 0;"
 		 "ALTER TABLE name ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
 		 "ALTER TABLE name ADD COLUMN senders INTEGER NOT NULL DEFAULT 0;" },
+	/* An older release would change a password and leave the verifier of the old one behind. */
+	{ .version = 3,
+	  .oldest_writer = 3,
+	  .sql = "ALTER TABLE domain ADD COLUMN scram INTEGER NOT NULL DEFAULT 1;"
+		 "ALTER TABLE account ADD COLUMN app_only INTEGER NOT NULL DEFAULT 0;"
+		 "CREATE TABLE scram(account TEXT NOT NULL, hash INTEGER NOT NULL,"
+		 " iterations INTEGER NOT NULL, salt BLOB NOT NULL, stored_key BLOB NOT NULL,"
+		 " server_key BLOB NOT NULL, PRIMARY KEY(account, hash)) WITHOUT ROWID;"
+		 "INSERT INTO scram SELECT account, 1, scram_iterations, scram_salt, stored_key,"
+		 " server_key FROM credential WHERE scram_iterations > 0;"
+		 "CREATE TABLE app_password(account TEXT NOT NULL, name TEXT NOT NULL,"
+		 " mac BLOB NOT NULL UNIQUE, scope INTEGER NOT NULL, created INTEGER NOT NULL,"
+		 " expires INTEGER NOT NULL, used INTEGER NOT NULL, peer TEXT NOT NULL,"
+		 " PRIMARY KEY(account, name)) WITHOUT ROWID;" },
 };
 
 const struct db_schema directory_schema = { .name = "directory",

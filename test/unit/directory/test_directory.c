@@ -90,7 +90,11 @@ static void alias(struct fixture *f, const char *address, const char *t1, const 
 static int login(struct fixture *f, const char *who, const char *password)
 {
 	struct directory_account a;
-	return directory_authenticate(f->d, span_str(who), span_str(password), &f->mem, &a);
+	const struct directory_try t = { .login = span_str(who),
+					 .password = span_str(password),
+					 .scope = DIRECTORY_IMAP,
+					 .peer = SPAN("192.0.2.7") };
+	return directory_authenticate(f->d, &t, &f->mem, &a);
 }
 
 static void names_are_unique(void **state)
@@ -282,11 +286,11 @@ static void imported_hashes(void **state)
 		 crypt_r("moved here", "$6$rounds=1000$saltsalt", &data));
 	assert_int_equal(directory_account_import_hash(f->d, ann, span_str(prefixed), &info), 0);
 	assert_int_equal(login(f, "ann@example.org", "other"), ERR_AUTH);
-	assert_int_equal(directory_scram_get(f->d, ann, &f->mem, &s), 0);
+	assert_int_equal(directory_scram_get(f->d, HASH_SHA256, ann, &f->mem, &s), 0);
 	assert_false(s.real);
 	reopen(f);
 	assert_int_equal(login(f, "ann@example.org", "moved here"), 0);
-	assert_int_equal(directory_scram_get(f->d, ann, &f->mem, &s), 0);
+	assert_int_equal(directory_scram_get(f->d, HASH_SHA256, ann, &f->mem, &s), 0);
 	assert_true(s.real); /* the good login made our own credential */
 	reopen(f);
 	assert_int_equal(login(f, "ann@example.org", "other"), ERR_AUTH);
@@ -299,7 +303,7 @@ static void scram_verifier(void **state)
 	struct directory_scram s, again;
 	uint8_t salted[32], client[32], stored[32];
 	add(f, "ann@example.org", "pencil", NULL);
-	assert_int_equal(directory_scram_get(f->d, SPAN("ann@example.org"), &f->mem, &s), 0);
+	assert_int_equal(directory_scram_get(f->d, HASH_SHA256, SPAN("ann@example.org"), &f->mem, &s), 0);
 	assert_true(s.real);
 	assert_true(s.iterations >= 4096);
 	assert_int_equal(pbkdf2_sha256(SPAN("pencil"), s.salt, s.iterations, salted), 0);
@@ -307,14 +311,14 @@ static void scram_verifier(void **state)
 	sha256(span_of(client, 32), stored);
 	assert_memory_equal(stored, s.stored_key, 32);
 
-	assert_int_equal(directory_scram_get(f->d, SPAN("ghost@example.org"), &f->mem, &s), 0);
+	assert_int_equal(directory_scram_get(f->d, HASH_SHA256, SPAN("ghost@example.org"), &f->mem, &s), 0);
 	assert_false(s.real);
 	reopen(f); /* a made-up verifier is as stable as a real one */
-	assert_int_equal(directory_scram_get(f->d, SPAN("GHOST@example.org"), &f->mem, &again), 0);
+	assert_int_equal(directory_scram_get(f->d, HASH_SHA256, SPAN("GHOST@example.org"), &f->mem, &again), 0);
 	assert_true(span_eq(s.salt, again.salt));
 	assert_int_equal(s.iterations, again.iterations);
 	assert_memory_equal(s.stored_key, again.stored_key, 32);
-	assert_int_equal(directory_scram_get(f->d, SPAN("ghoul@example.org"), &f->mem, &again), 0);
+	assert_int_equal(directory_scram_get(f->d, HASH_SHA256, SPAN("ghoul@example.org"), &f->mem, &again), 0);
 	assert_false(span_eq(s.salt, again.salt));
 }
 
