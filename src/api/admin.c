@@ -17,6 +17,7 @@
 #define ANSWER_MAX	   (1024u * 1024) /* of one line */
 
 static const struct admin_command *const families[] = { admin_ban_commands, admin_directory_commands,
+							admin_credential_commands,
 							admin_queue_commands, admin_trace_commands,
 							admin_explain_commands,
 							admin_server_commands };

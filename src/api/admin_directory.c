@@ -52,7 +52,8 @@ static int domain_options(struct admin_request *r, struct directory_domain *v)
 				  "unknown_to: expected smtp:[HOST]:PORT, lmtp:[HOST]:PORT, "
 				  "smtp:DOMAIN, mx, or via:NAME with a name of relay.hosts");
 	if (given < 0 || admin_yes_no(r, "subaddress", &v->subaddress) < 0 ||
-	    admin_yes_no(r, "known_only", &v->known_only) < 0)
+	    admin_yes_no(r, "known_only", &v->known_only) < 0 ||
+	    admin_yes_no(r, "scram", &v->scram) < 0)
 		return ERR_INVAL;
 	return 0;
 }
@@ -60,7 +61,7 @@ static int domain_options(struct admin_request *r, struct directory_domain *v)
 static int domain_add(struct admin_request *r)
 {
 	struct err_info info = { 0 };
-	struct directory_domain v = { .subaddress = true };
+	struct directory_domain v = { .subaddress = true, .scram = true };
 	int e;
 
 	if (!admin_need(r, "domain", &v.name))
@@ -107,12 +108,12 @@ static int domain_list(struct admin_request *r)
 	int e = directory_domains(r->env->directory, r->mem, &d, &n);
 
 	for (size_t i = 0; e == 0 && i < n; i++)
-		admin_row(r, json_pack("{s:o,s:o,s:s,s:b,s:o,s:o,s:b}", "domain",
+		admin_row(r, json_pack("{s:o,s:o,s:s,s:b,s:o,s:o,s:b,s:b}", "domain",
 				       json_span(d[i].name), "catch_all", json_span(d[i].catch_all),
 				       "from", policy_name(d[i].from), "subaddress",
 				       (int)d[i].subaddress, "alias_of", json_span(d[i].alias_of),
 				       "unknown_to", json_span(d[i].unknown_to), "known_only",
-				       (int)d[i].known_only));
+				       (int)d[i].known_only, "scram", (int)d[i].scram));
 	return e;
 }
 
@@ -134,8 +135,8 @@ static int quota_option(struct admin_request *r, uint64_t *ret)
 struct account_options {
 	enum from_policy from;
 	uint64_t quota;
-	bool suspended;
-	int has_from, has_quota, has_suspended;
+	bool suspended, app_only;
+	int has_from, has_quota, has_suspended, has_app_only;
 };
 
 static int account_options(struct admin_request *r, struct account_options *ret)
@@ -147,7 +148,8 @@ static int account_options(struct admin_request *r, struct account_options *ret)
 		return admin_fail(r, ERR_INVAL, "from: expected owned, any or default");
 	ret->has_quota = quota_option(r, &ret->quota);
 	ret->has_suspended = admin_yes_no(r, "suspended", &ret->suspended);
-	return ret->has_quota < 0 || ret->has_suspended < 0 ? ERR_INVAL : 0;
+	ret->has_app_only = admin_yes_no(r, "app_only", &ret->app_only);
+	return ret->has_quota < 0 || ret->has_suspended < 0 || ret->has_app_only < 0 ? ERR_INVAL : 0;
 }
 
 static int account_apply(struct admin_request *r, span address, const struct account_options *o,
@@ -162,6 +164,8 @@ static int account_apply(struct admin_request *r, span address, const struct acc
 		e = directory_account_set_quota(d, address, o->quota, info);
 	if (e == 0 && o->has_suspended)
 		e = directory_account_set_suspended(d, address, o->suspended, info);
+	if (e == 0 && o->has_app_only)
+		e = directory_account_set_app_only(d, address, o->app_only, info);
 	return e;
 }
 
@@ -280,9 +284,9 @@ static int account_set(struct admin_request *r)
 
 	if (account_options(r, &o) < 0 || !admin_need(r, "address", &address))
 		return ERR_INVAL;
-	if (!o.has_from && !o.has_quota && !o.has_suspended)
+	if (!o.has_from && !o.has_quota && !o.has_suspended && !o.has_app_only)
 		return admin_fail(r, ERR_INVAL,
-				  "say what to change: --from, --quota or --suspended");
+				  "say what to change: --from, --quota, --suspended or --app-only");
 	return done(r, account_apply(r, address, &o, &info), &info);
 }
 
@@ -301,11 +305,12 @@ static int account_list(struct admin_request *r)
 
 		if (account_get(r->env->store, span_str(a[i].id), &open, NULL) == 0)
 			(void)account_usage(open, &bytes, &messages);
-		admin_row(r, json_pack("{s:o,s:s,s:I,s:I,s:I,s:s,s:b,s:b}", "address",
+		admin_row(r, json_pack("{s:o,s:s,s:I,s:I,s:I,s:s,s:b,s:b,s:b}", "address",
 				       json_span(a[i].address), "id", a[i].id, "messages",
 				       (json_int_t)messages, "bytes", (json_int_t)bytes, "quota",
 				       (json_int_t)a[i].quota_bytes, "from", policy_name(a[i].from),
-				       "suspended", (int)a[i].suspended, "missing", open == NULL));
+				       "suspended", (int)a[i].suspended, "app_only",
+				       (int)a[i].app_only, "missing", open == NULL));
 	}
 	return e;
 }

@@ -33,10 +33,12 @@ bool cli_flag(const struct cli *c, const char *name)
 /* The row whose words begin ARGV; *RET_USED words. */
 static const struct cli_command *find_command(int argc, char **argv, int *ret_used)
 {
-	for (*ret_used = MIN(argc, 2); *ret_used; --*ret_used) {
+	for (*ret_used = MIN(argc, 3); *ret_used; --*ret_used) {
 		char words[128];
+		int n = 0;
 
-		snprintf(words, sizeof words, *ret_used == 2 ? "%s %s" : "%s", argv[0], argv[1]);
+		for (int i = 0; i < *ret_used && n < (int)sizeof words; i++)
+			n += snprintf(words + n, sizeof words - (size_t)n, i ? " %s" : "%s", argv[i]);
 		for (const struct cli_command *c = cli_commands; c->name; c++)
 			if (strcmp(c->name, words) == 0)
 				return c;

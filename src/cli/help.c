@@ -12,7 +12,7 @@
 #define SIGNER	"domain=DOMAIN selector=NAME key=FILE headers=LIST time=UNIX"
 #define POLICY	"from=owned|any|default"
 #define DOMAIN                                                                \
-	"catch-all=ADDRESS subaddress=yes|no alias-of=DOMAIN unknown-to=WAY " \
+	"catch-all=ADDRESS subaddress=yes|no scram=yes|no alias-of=DOMAIN unknown-to=WAY " \
 	"known-only=yes|no"
 #define ALIAS "senders=anyone|members|authenticated priority=NUMBER"
 
@@ -41,7 +41,7 @@ const struct cli_command cli_commands[] = {
 	{ "domain list", "", "", "List domains.", .render = render_domain },
 	{ "account add", "address", "password-stdin quota=SIZE " POLICY,
 	  "Make an account with its mailboxes.", cli_account_password, render_account_added },
-	{ "account set", "address", POLICY " quota=SIZE suspended=yes|no", "Change an account.",
+	{ "account set", "address", POLICY " quota=SIZE suspended=yes|no app-only=yes|no", "Change an account.",
 	  .done = "changed" },
 	{ "account passwd", "address", "password-stdin", "Set a password.", cli_account_password,
 	  .done = "password set" },
@@ -49,6 +49,13 @@ const struct cli_command cli_commands[] = {
 	  render_account_removed },
 	{ "account list", "domain?", "", "List accounts with what they hold.",
 	  .render = render_account },
+	{ "account app-password add", "address", "name=NAME scope=smtp,imap,pop3 expires=TIME",
+	  "Make a password for one program of an account; it is shown once.",
+	  .render = render_app_password_added },
+	{ "account app-password list", "address", "", "List app passwords and when they were used.",
+	  .render = render_app_password },
+	{ "account app-password rm", "address name", "", "Remove an app password.",
+	  .done = "app password removed" },
 	{ "account check", "address?", "", "Check that all mail of accounts is there and readable.",
 	  .render = render_check },
 	{ "alias add", "address targets...", ALIAS, "Send mail for an address on to others.",

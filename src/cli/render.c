@@ -122,6 +122,34 @@ void render_account_removed(const struct cli *c, const json_t *row, size_t numbe
 	printf(" and its mail are gone; sessions that have it open end within a minute\n");
 }
 
+void render_app_password_added(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	(void)number;
+	printf("password: ");
+	put(json_str(row, "password"), 0);
+	printf("\nNobody can see it again; lost, it is removed and another one made.\n");
+}
+
+void render_app_password(const struct cli *c, const json_t *row, size_t number)
+{
+	span used = json_str(row, "used"), expires = json_str(row, "expires");
+
+	(void)c;
+	if (!number)
+		printf("%-24s %-15s %-25s %-25s %s\n", "NAME", "FOR", "EXPIRES", "LAST USED", "FROM");
+	put(json_str(row, "name"), 24);
+	printf(" ");
+	put(json_str(row, "scope"), 15);
+	printf(" ");
+	put(expires.n ? expires : SPAN("never"), 25);
+	printf(" ");
+	put(used.n ? used : SPAN("never"), 25);
+	printf(" ");
+	put(json_str(row, "peer"), 0);
+	printf("\n");
+}
+
 void render_alias(const struct cli *c, const json_t *row, size_t number)
 {
 	const json_t *targets = json_object_get(row, "targets"), *t;

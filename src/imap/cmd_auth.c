@@ -26,7 +26,8 @@ static struct imap_answer logged_in(struct imap_job *j, const struct directory_a
 	st->state = IMAP_IN_AUTH;
 	j->s->key = hash_keyed(span_str(a->id)) | 1;
 	_cleanup_(buf_donep) struct buf caps = BUF_INIT(1024);
-	imap_capability_put(&caps, true, j->s->tls.active, false);
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
+	imap_capability_put(&caps, true, &channel, false);
 	return imap_ok(arena_printf(j->s->mem, "[CAPABILITY %s] Logged in", buf_cstr(&caps)));
 }
 
@@ -57,12 +58,19 @@ static struct imap_answer banned_meanwhile(struct imap_job *j)
 
 struct imap_answer imap_cmd_login(struct imap_job *j, struct imap_args *a)
 {
-	if (!j->s->tls.active)
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
+	struct directory_account acc;
+	switch (sasl_password_usable(&channel)) {
+	case SASL_NEEDS_TLS:
 		return imap_no("[PRIVACYREQUIRED] LOGIN needs TLS");
+	case SASL_UNKNOWN:
+		return imap_no("[CANNOT] LOGIN is disabled here");
+	case SASL_USABLE:
+		break;
+	}
 	if (!guard_may_log_in(j->env->guard, j->s))
 		return banned_meanwhile(j);
-	struct directory_account acc;
-	int r = directory_authenticate(j->env->directory, a->text[0], a->text[1], j->s->mem, &acc);
+	int r = sasl_password(j->env->sasl, j->s, a->text[0], a->text[1], j->s->mem, &acc);
 	if (r == 0)
 		return admit(j, &acc);
 	return r == ERR_AUTH ? refused(j, a->text[0], guard_guess(a->text[0], a->text[1]))
@@ -86,6 +94,11 @@ static struct imap_answer after_step(struct imap_job *j, enum sasl_step step, sp
 	case SASL_FAILED:
 		answer = refused(j, sasl_login(st->sasl), sasl_guess(st->sasl));
 		break;
+	case SASL_WAIT:
+		return imap_later();
+	case SASL_UNAVAILABLE:
+		answer = imap_no("[UNAVAILABLE] Authentication is not possible now");
+		break;
 	case SASL_CANCELLED:
 		answer = imap_bad("Authentication cancelled");
 		break;
@@ -100,18 +113,32 @@ static struct imap_answer after_step(struct imap_job *j, enum sasl_step step, sp
 
 struct imap_answer imap_cmd_authenticate(struct imap_job *j, struct imap_args *a)
 {
-	if (!sasl_allowed(a->text[0], j->s->tls.active))
-		return sasl_allowed(a->text[0], true)
-			       ? imap_no("[PRIVACYREQUIRED] Mechanism needs TLS")
-			       : imap_no("[CANNOT] Unknown mechanism");
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
+	switch (sasl_usable(a->text[0], &channel)) {
+	case SASL_NEEDS_TLS:
+		return imap_no("[PRIVACYREQUIRED] Mechanism needs TLS");
+	case SASL_UNKNOWN:
+		return imap_no("[CANNOT] Unknown mechanism");
+	case SASL_USABLE:
+		break;
+	}
 	if (!guard_may_log_in(j->env->guard, j->s))
 		return banned_meanwhile(j);
 	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(SASL_MAX_LINE);
 	span initial = a->has_initial ? a->text[1] : SPAN_NULL;
-	enum sasl_step step = sasl_start(j->env->directory, a->text[0], initial, &j->s->tls,
+	enum sasl_step step = sasl_start(j->env->sasl, j->s, a->text[0], initial,
 					 &j->st->sasl, &challenge);
 	imap_set_tag(j->st, a->tag);
 	return after_step(j, step, buf_span(&challenge));
+}
+
+void imap_auth_resume(struct imap_job *j)
+{
+	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(SASL_MAX_LINE);
+	enum sasl_step step = sasl_resume(j->st->sasl, &challenge);
+	struct imap_answer answer = after_step(j, step, buf_span(&challenge));
+	if (answer.kind != IMAP_LATER)
+		imap_tagged(j, j->st->tag, &answer);
 }
 
 void imap_auth_line(struct imap_job *j, span line)
@@ -135,10 +162,10 @@ struct imap_answer imap_cmd_starttls(struct imap_job *j, struct imap_args *a)
 
 struct imap_answer imap_cmd_capability(struct imap_job *j, struct imap_args *a)
 {
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
 	struct buf *b = sess_out(j->s);
 	buf_put_str(b, "* CAPABILITY ");
-	imap_capability_put(b, j->st->state != IMAP_IN_NONAUTH, j->s->tls.active,
-			    !j->s->tls.active);
+	imap_capability_put(b, j->st->state != IMAP_IN_NONAUTH, &channel, !channel.tls);
 	buf_put_str(b, "\r\n");
 	return imap_ok("CAPABILITY completed");
 }

@@ -52,7 +52,8 @@ const struct imap_command *imap_command_find(span name)
 	return NULL;
 }
 
-void imap_capability_put(struct buf *b, bool authenticated, bool tls, bool tls_available)
+void imap_capability_put(struct buf *b, bool authenticated, const struct sasl_channel *c,
+			 bool tls_available)
 {
 	buf_put_str(b, "IMAP4rev1 LITERAL+ ID ENABLE");
 	if (authenticated) {
@@ -61,9 +62,9 @@ void imap_capability_put(struct buf *b, bool authenticated, bool tls, bool tls_a
 		return;
 	}
 	buf_put_str(b, " SASL-IR");
-	if (!tls && tls_available)
+	if (!c->tls && tls_available)
 		buf_put_str(b, " STARTTLS");
-	if (!tls)
+	if (sasl_password_usable(c) != SASL_USABLE)
 		buf_put_str(b, " LOGINDISABLED");
-	sasl_offer(b, tls, " AUTH=", "");
+	sasl_offer(b, c, " AUTH=", "");
 }

@@ -66,4 +66,5 @@ extern const struct imap_command imap_commands[IMAP_CMD_COUNT];
 const struct imap_command *imap_command_find(span name); /* NULL if there is none */
 
 /* The capability list without the word CAPABILITY: "IMAP4rev1 ...". */
-void imap_capability_put(struct buf *b, bool authenticated, bool tls, bool tls_available);
+struct sasl_channel;
+void imap_capability_put(struct buf *b, bool authenticated, const struct sasl_channel *c, bool tls_available);

@@ -281,7 +281,10 @@ static void imap_job(struct sess *s, const struct sess_in *in)
 	struct imap_job j = { .s = s, .st = st, .env = s->core, .starttls_reply = BUF_INIT(256) };
 	switch (in->kind) {
 	case SESS_IN_INPUT:
-		handle_input(&j, in->data);
+		if (in->again && sasl_waiting(st->sasl))
+			imap_auth_resume(&j);
+		else
+			handle_input(&j, in->data);
 		break;
 	case SESS_IN_BODY:
 		imap_append_body(&j, in);
@@ -303,6 +306,8 @@ static void imap_job(struct sess *s, const struct sess_in *in)
 		sess_close(s);
 	else if (j.starttls)
 		sess_starttls(s, buf_span(&j.starttls_reply));
+	else if (sasl_waiting(st->sasl))
+		sess_wait(s);
 	else
 		park(&j);
 	buf_done(&j.starttls_reply);

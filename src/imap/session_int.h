@@ -95,6 +95,7 @@ void imap_deselect(struct imap_session *st);
 
 /* --- cmd_auth.c, cmd_idle.c, cmd_append.c: lines and bytes that are no commands --- */
 void imap_auth_line(struct imap_job *j, span line);
+void imap_auth_resume(struct imap_job *j); /* after sess_wait() */
 void imap_idle_line(struct imap_job *j, span line);
 void imap_idle_stop(struct imap_session *st);
 void imap_append_body(struct imap_job *j, const struct sess_in *in);

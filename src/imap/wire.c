@@ -1,6 +1,7 @@
 #include "imap/wire.h"
 
 #include "imap/parse.h"
+#include "sasl/offer.h"
 
 enum {
 	PREAUTH_LINE = 8 * 1024,
@@ -109,8 +110,10 @@ static enum wire_step answer(struct imap_wire *w, const struct imap_args *a, siz
 			     struct wire_out *out)
 {
 	if (a->cmd->id == IMAP_CAPABILITY) {
+		struct sasl_channel channel = sasl_wire_channel(&w->env);
+
 		buf_put_str(out->reply, "* CAPABILITY ");
-		imap_capability_put(out->reply, false, w->env.tls, w->env.tls_available);
+		imap_capability_put(out->reply, false, &channel, w->env.tls_available);
 		buf_put_str(out->reply, "\r\n");
 	} else if (a->cmd->id == IMAP_LOGOUT) {
 		buf_put_str(out->reply, "* BYE Logging out\r\n");
@@ -402,9 +405,10 @@ static void imap_park(void *state, const struct wire_park *p)
 static void imap_open(void *state, const struct wire_env *env, struct buf *reply)
 {
 	struct imap_wire *w = state;
+	struct sasl_channel channel = sasl_wire_channel(env);
 	w->env = *env;
 	buf_put_str(reply, "* OK [CAPABILITY ");
-	imap_capability_put(reply, false, env->tls, env->tls_available);
+	imap_capability_put(reply, false, &channel, env->tls_available);
 	buf_printf(reply, "] %.*s Postrider ready\r\n", SPAN_FMT(env->hostname));
 }
 

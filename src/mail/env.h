@@ -18,6 +18,7 @@ struct core_env {
 	struct guard *guard;
 	struct poison *poison;
 	struct sess_table *sessions;
+	struct sasl_env *sasl;
 	struct ask_table *asks; /* questions to `out` (sys/ask.h) */
 	const char *spool_dir;
 	/* The configuration now in force; take a reference for the length of a job. */

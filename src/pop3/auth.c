@@ -59,8 +59,10 @@ static bool may_log_in(struct pop3_job *j)
 void pop3_cmd_user(struct pop3_job *j, const struct pop3_args *a)
 {
 	struct pop3_session *st = j->st;
-	if (!j->s->tls.active) {
-		pop3_err(j, "[SYS/PERM] USER needs TLS");
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
+	if (sasl_password_usable(&channel) != SASL_USABLE) {
+		pop3_err(j, channel.tls ? "[SYS/PERM] USER is disabled here" :
+					  "[SYS/PERM] USER needs TLS");
 		return;
 	}
 	free((char *)st->user.p);
@@ -78,7 +80,7 @@ void pop3_cmd_pass(struct pop3_job *j, const struct pop3_args *a)
 	}
 	if (!may_log_in(j))
 		return;
-	int r = directory_authenticate(j->env->directory, st->user, a->text, j->s->mem, &acc);
+	int r = sasl_password(j->env->sasl, j->s, st->user, a->text, j->s->mem, &acc);
 	span user = arena_span(j->s->mem, st->user);
 	free((char *)st->user.p);
 	st->user = SPAN_NULL;
@@ -105,6 +107,11 @@ static void after_step(struct pop3_job *j, enum sasl_step step, span challenge)
 	case SASL_FAILED:
 		refused(j, sasl_login(st->sasl), sasl_guess(st->sasl));
 		break;
+	case SASL_WAIT:
+		return;
+	case SASL_UNAVAILABLE:
+		pop3_err(j, "[SYS/TEMP] Authentication is not possible now");
+		break;
 	case SASL_CANCELLED:
 		pop3_err(j, "Authentication cancelled");
 		break;
@@ -118,15 +125,23 @@ static void after_step(struct pop3_job *j, enum sasl_step step, span challenge)
 
 void pop3_cmd_auth(struct pop3_job *j, const struct pop3_args *a)
 {
-	if (!sasl_allowed(a->text, j->s->tls.active)) {
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
+	if (sasl_usable(a->text, &channel) != SASL_USABLE) {
 		pop3_err(j, "Mechanism is unknown, or needs TLS");
 		return;
 	}
 	if (!may_log_in(j))
 		return;
 	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(SASL_MAX_LINE);
-	enum sasl_step step = sasl_start(j->env->directory, a->text, a->initial, &j->s->tls,
+	enum sasl_step step = sasl_start(j->env->sasl, j->s, a->text, a->initial,
 					 &j->st->sasl, &challenge);
+	after_step(j, step, buf_span(&challenge));
+}
+
+void pop3_auth_resume(struct pop3_job *j)
+{
+	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(SASL_MAX_LINE);
+	enum sasl_step step = sasl_resume(j->st->sasl, &challenge);
 	after_step(j, step, buf_span(&challenge));
 }
 

@@ -94,17 +94,17 @@ bool pop3_parse(span line, struct pop3_args *ret, const char **ret_why)
 	return true;
 }
 
-void pop3_capa_put(struct buf *b, bool tls, bool tls_available, bool transaction)
+void pop3_capa_put(struct buf *b, const struct sasl_channel *c, bool tls_available, bool transaction)
 {
 	buf_put_str(b, "TOP\r\nUIDL\r\nPIPELINING\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n");
 	if (!transaction) {
 		_cleanup_(buf_donep) struct buf offer = BUF_INIT(256);
-		sasl_offer(&offer, tls, " ", "");
+		sasl_offer(&offer, c, " ", "");
 		if (offer.n)
 			buf_printf(b, "SASL%s\r\n", buf_cstr(&offer));
-		if (tls)
+		if (sasl_password_usable(c) == SASL_USABLE)
 			buf_put_str(b, "USER\r\n");
-		else if (tls_available)
+		if (!c->tls && tls_available)
 			buf_put_str(b, "STLS\r\n");
 	}
 	buf_put_str(b, "IMPLEMENTATION Postrider\r\n");

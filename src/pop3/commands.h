@@ -46,4 +46,5 @@ struct pop3_args {
 bool pop3_parse(span line, struct pop3_args *ret, const char **ret_why);
 
 /* The lines of a CAPA answer without the first one and the final dot. */
-void pop3_capa_put(struct buf *b, bool tls, bool tls_available, bool transaction);
+struct sasl_channel;
+void pop3_capa_put(struct buf *b, const struct sasl_channel *c, bool tls_available, bool transaction);

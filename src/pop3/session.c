@@ -45,9 +45,10 @@ void pop3_forget(struct pop3_session *st)
 
 static void cmd_capa(struct pop3_job *j, const struct pop3_args *a)
 {
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
 	struct buf *b = sess_out(j->s);
 	buf_put_str(b, "+OK Capabilities follow\r\n");
-	pop3_capa_put(b, j->s->tls.active, !j->s->tls.active, j->st->state == POP3_IN_TRANSACTION);
+	pop3_capa_put(b, &channel, !channel.tls, j->st->state == POP3_IN_TRANSACTION);
 	buf_put_str(b, ".\r\n");
 }
 
@@ -122,7 +123,9 @@ static void pop3_job(struct sess *s, const struct sess_in *in)
 {
 	struct pop3_session *st = s->state;
 	struct pop3_job j = { .s = s, .st = st, .env = s->core };
-	if (in->kind == SESS_IN_INPUT)
+	if (in->kind == SESS_IN_INPUT && in->again && sasl_waiting(st->sasl))
+		pop3_auth_resume(&j);
+	else if (in->kind == SESS_IN_INPUT)
 		handle_input(&j, in->data);
 	else if (in->kind == SESS_IN_TLS)
 		pop3_forget(st);
@@ -134,6 +137,8 @@ static void pop3_job(struct sess *s, const struct sess_in *in)
 	} else if (st->starttls) {
 		st->starttls = false;
 		sess_starttls(s, SPAN("+OK Begin TLS negotiation\r\n"));
+	} else if (sasl_waiting(st->sasl)) {
+		sess_wait(s);
 	} else {
 		park(&j);
 	}

@@ -59,6 +59,7 @@ void pop3_cmd_user(struct pop3_job *j, const struct pop3_args *a);
 void pop3_cmd_pass(struct pop3_job *j, const struct pop3_args *a);
 void pop3_cmd_auth(struct pop3_job *j, const struct pop3_args *a);
 void pop3_auth_line(struct pop3_job *j, span line);
+void pop3_auth_resume(struct pop3_job *j); /* after sess_wait() */
 
 /* maildrop.c */
 int pop3_maildrop_open(struct pop3_job *j);

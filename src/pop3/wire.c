@@ -1,6 +1,7 @@
 #include "pop3/wire.h"
 
 #include "pop3/commands.h"
+#include "sasl/offer.h"
 
 enum {
 	LINE = 512 /* RFC 2449 4: 255; passwords are longer */,
@@ -56,8 +57,9 @@ static enum wire_step before_authentication(struct pop3_wire *w, span line, stru
 		buf_put_str(out->reply, "+OK Bye\r\n");
 		return close_with(out, SESS_WHY_EOF, NULL);
 	}
+	struct sasl_channel channel = sasl_wire_channel(&w->env);
 	buf_put_str(out->reply, "+OK Capabilities follow\r\n");
-	pop3_capa_put(out->reply, w->env.tls, w->env.tls_available, false);
+	pop3_capa_put(out->reply, &channel, w->env.tls_available, false);
 	buf_put_str(out->reply, ".\r\n");
 	return WIRE_REPLY;
 }

@@ -19,6 +19,7 @@
 #include "relay/relay.h"
 #include "role/control.h"
 #include "role/role.h"
+#include "sasl/sasl.h"
 #include "smtp/smtp.h"
 #include "sys/ask.h"
 #include "sys/channel.h"
@@ -155,6 +156,9 @@ static int take_conf(struct core *c, span text)
 
 		queue_set_conf(c->env.queue, &q);
 	}
+	/* What was right before serves on. */
+	if (c->env.sasl && sasl_env_configure(c->env.sasl, fresh, &c->info) < 0)
+		log_event(LOG_ERROR, "core.auth_refused", F_STR("why", c->info.text));
 	return 0;
 }
 
@@ -393,6 +397,8 @@ static void maintain_job(struct job *j)
 	mail_drop_keys(&c->env);
 	guard_maintain(c->env.guard);
 	store_maintain(c->env.store);
+	(void)directory_save_uses(c->env.directory);
+	sasl_env_refresh(c->env.sasl);
 	if (c->sweep_at < clock_mono()) {
 		(void)queue_sweep(c->env.queue);
 		c->sweep_at = clock_mono() + SWEEP_EVERY;
@@ -598,7 +604,13 @@ static int open_data(struct core *c)
 	    (e = events_open(&events, &c->env.events, &c->info)) < 0 ||
 	    (e = guard_open("guard.db", on_ban, c, &c->env.guard, &c->info)) < 0)
 		return e;
-	return 0;
+	c->env.sasl = sasl_env_new(c->env.directory);
+	return sasl_env_configure(c->env.sasl, f, &c->info);
+}
+
+static void wake_session(void *arg, uint64_t id)
+{
+	sess_wake(arg, id);
 }
 
 static void start_workers(struct core *c)
@@ -622,6 +634,7 @@ static void start_workers(struct core *c)
 	sess_table_add_proto(c->env.sessions, &lmtp_sess_ops);
 	c->loop = loop_new();
 	c->env.asks = ask_table_new(c->loop);
+	sasl_env_attach(c->env.sasl, c->env.asks, wake_session, c->env.sessions);
 	c->relay = relay_new(&c->env, c->loop);
 	loop_timer_init(&c->maintain_timer, c->loop, on_maintain, c);
 	loop_timer_init(&c->drain_timer, c->loop, on_drain_look, c);
@@ -657,6 +670,7 @@ static bool stop(struct core *c)
 	guard_close(c->env.guard);
 	queue_close(c->env.queue);
 	store_close(c->env.store);
+	sasl_env_free(c->env.sasl);
 	directory_close(c->env.directory);
 	poison_close(c->env.poison);
 	channel_close(c->control);

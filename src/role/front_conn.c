@@ -534,8 +534,11 @@ void conn_handshake_done(struct conn *c)
 	loop_timer_stop(&c->timer);
 	c->timed = TIMED_NOTHING;
 	c->epoch++;
+	struct sess_tls facts;
+	tls_conn_facts(c->tls, &facts);
 	c->env.tls = true;
 	c->env.tls_available = false;
+	c->env.client_cert = facts.client_emails.n > 0;
 	if (c->wire_open) {
 		c->state = CONN_PARKED;
 		c->established = false;

@@ -1,9 +1,40 @@
-/* Which mechanisms may be offered.  Pure: the wires in front answer EHLO and CAPABILITY with it. */
+/* Which mechanism may be used where: the one table that says so.  The wires in front answer EHLO,
+ * CAPABILITY and CAPA with it, and core asks it again. */
 #pragma once
 
 #include "base/buf.h"
+#include "sys/session.h"
 
-/* "PLAIN LOGIN SCRAM-SHA-256" separated by SEP with PREFIX before each, as TLS_ACTIVE allows; may be empty.
- */
-void sasl_offer(struct buf *b, bool tls_active, const char *prefix, const char *sep);
-bool sasl_allowed(span mechanism, bool tls_active);
+struct conf;
+
+/* Mechanisms that are switched together (auth.mechanisms, in its order of choices). */
+enum sasl_family {
+	SASL_F_SCRAM_SHA256, /* with its -PLUS */
+	SASL_F_SCRAM_SHA1,   /* with its -PLUS */
+	SASL_F_PLAIN,
+	SASL_F_LOGIN,
+	SASL_F_OAUTHBEARER,
+	SASL_F_XOAUTH2,
+	SASL_F_EXTERNAL,
+	SASL_FAMILIES
+};
+/* The set (bits 1 << family) that configuration C allows: OAuth needs an issuer besides. */
+unsigned sasl_families(const struct conf *c);
+
+/* What is known of a connection. */
+struct sasl_channel {
+	unsigned families; /* of sasl_families() */
+	bool tls;
+	bool client_cert; /* a verified client certificate names an address */
+};
+static inline struct sasl_channel sasl_wire_channel(const struct wire_env *e)
+{
+	return (struct sasl_channel){ e->auth, e->tls, e->client_cert };
+}
+
+enum sasl_use { SASL_UNKNOWN, SASL_NEEDS_TLS, SASL_USABLE };
+enum sasl_use sasl_usable(span mechanism, const struct sasl_channel *c);
+/* The usable mechanisms, separated by SEP with PREFIX before each; may be none. */
+void sasl_offer(struct buf *b, const struct sasl_channel *c, const char *prefix, const char *sep);
+/* May a password be shown (IMAP LOGIN, POP3 USER)?  As PLAIN. */
+enum sasl_use sasl_password_usable(const struct sasl_channel *c);

@@ -19,8 +19,6 @@ static enum sasl_step plain_step(struct sasl *s, span in, struct buf *out)
 	return sasl_check_password(s, authcid, password);
 }
 
-const struct sasl_mechanism sasl_plain = { .name = "PLAIN", .step = plain_step };
-
 /* Clients look at these words, some at nothing else. */
 static enum sasl_step login_step(struct sasl *s, span in, struct buf *out)
 {
@@ -40,4 +38,8 @@ static enum sasl_step login_step(struct sasl *s, span in, struct buf *out)
 	return sasl_check_password(s, s->login, in);
 }
 
-const struct sasl_mechanism sasl_login_mechanism = { .name = "LOGIN", .step = login_step };
+const struct sasl_mechanism sasl_plain_mechanisms[] = {
+	{ .name = "PLAIN", .step = plain_step },
+	{ .name = "LOGIN", .step = login_step },
+	{ .name = NULL },
+};

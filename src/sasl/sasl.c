@@ -7,18 +7,91 @@
 #include "guard/guard.h"
 #include "tls/hash.h"
 
-static const struct sasl_mechanism *const mechanisms[] = { &sasl_plain, &sasl_login_mechanism,
-							   &sasl_scram_sha256 };
+static const struct sasl_mechanism *const families[] = { sasl_scram_mechanisms,
+							 sasl_plain_mechanisms,
+							 sasl_oauth_mechanisms,
+							 sasl_external_mechanisms };
+
+static const struct sasl_mechanism *find(span name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(families); i++)
+		for (const struct sasl_mechanism *m = families[i]; m->name; m++)
+			if (span_ieq_str(name, m->name))
+				return m;
+	return NULL;
+}
+
+/* ------------------------------------------------------------------ passwords and names */
+
+static unsigned scope_of(const struct sess *s)
+{
+	static const unsigned scopes[SESS_PROTO_COUNT] = {
+		[SESS_PROTO_SMTP] = DIRECTORY_SMTP,
+		[SESS_PROTO_SUBMISSION] = DIRECTORY_SMTP,
+		[SESS_PROTO_IMAP] = DIRECTORY_IMAP,
+		[SESS_PROTO_POP3] = DIRECTORY_POP3,
+	};
+
+	return scopes[s->ops->proto];
+}
+
+static int check(struct sasl_env *e, const struct sess *s, span login, span password,
+		 struct arena *mem, struct directory_account *ret)
+{
+	char ip[SOCK_TEXT];
+
+	sock_ip_text(&s->peer, ip);
+	const struct directory_try t = {
+		.login = login, .password = password, .scope = scope_of(s), .peer = span_str(ip)
+	};
+	return directory_authenticate(e->directory, &t, mem, ret);
+}
+
+int sasl_password(struct sasl_env *e, const struct sess *s, span login, span password,
+		  struct arena *mem, struct directory_account *ret)
+{
+	if (!login.n || login.n > SASL_MAX_NAME || password.n > SASL_MAX_PASSWORD)
+		return ERR_AUTH;
+	return check(e, s, login, password, mem, ret);
+}
 
 enum sasl_step sasl_check_password(struct sasl *s, span login, span password)
 {
+	int r;
+
 	if (!login.n || login.n > SASL_MAX_NAME || password.n > SASL_MAX_PASSWORD)
 		return SASL_FAILED;
 	s->login = arena_span(&s->mem, login);
 	s->guess = guard_guess(login, password);
-	return directory_authenticate(s->directory, login, password, &s->mem, &s->account) < 0
-		       ? SASL_FAILED
-		       : SASL_OK;
+	r = check(s->env, s->sess, login, password, &s->mem, &s->account);
+	return r == 0 ? SASL_OK : r == ERR_AUTH ? SASL_FAILED : SASL_UNAVAILABLE;
+}
+
+enum sasl_step sasl_admit(struct sasl *s, span name, span authzid)
+{
+	struct directory_account other;
+
+	if (name.n > SASL_MAX_NAME || authzid.n > SASL_MAX_NAME)
+		return SASL_FAILED;
+	s->login = arena_span(&s->mem, name);
+	if (directory_login(s->env->directory, name, &s->mem, &s->account) < 0)
+		return SASL_FAILED;
+	if (authzid.n && (directory_login(s->env->directory, authzid, &s->mem, &other) < 0 ||
+			  strcmp(other.id, s->account.id) != 0))
+		return SASL_FAILED;
+	return SASL_OK;
+}
+
+/* ------------------------------------------------------------------ the exchange */
+
+/* What a step leads to beyond the mechanism. */
+static enum sasl_step after(struct sasl *s, enum sasl_step step, const struct buf *out,
+			    struct buf *challenge)
+{
+	s->waiting = step == SASL_WAIT;
+	if (step == SASL_CONTINUE)
+		base64_encode(challenge, buf_span(out));
+	return step;
 }
 
 /* One message of the client; LINE.p NULL: none. */
@@ -33,32 +106,30 @@ static enum sasl_step take(struct sasl *s, span line, struct buf *challenge)
 			return SASL_BAD;
 		message = in.n ? buf_span(&in) : SPAN("");
 	}
-	step = s->mechanism->step(s, message, &out);
-	if (step == SASL_CONTINUE)
-		base64_encode(challenge, buf_span(&out));
+	step = after(s, s->mechanism->step(s, message, &out), &out, challenge);
 	if (in.p)
 		secret_wipe(in.p, in.cap);
 	return step;
 }
 
-enum sasl_step sasl_start(struct directory *d, span mechanism, span initial,
-			  const struct sess_tls *tls, struct sasl **ret, struct buf *challenge)
+enum sasl_step sasl_start(struct sasl_env *e, const struct sess *sess, span mechanism, span initial,
+			  struct sasl **ret, struct buf *challenge)
 {
+	const struct sasl_mechanism *m = find(mechanism);
+	struct sasl_channel c = sasl_channel(e, sess);
 	struct sasl *s;
-	size_t i = 0;
 
 	*ret = NULL;
-	while (i < ARRAY_LEN(mechanisms) && !span_ieq_str(mechanism, mechanisms[i]->name))
-		i++;
-	if (i == ARRAY_LEN(mechanisms) || !sasl_allowed(mechanism, tls->active))
+	if (!m || sasl_usable(mechanism, &c) != SASL_USABLE)
 		return SASL_BAD;
 	s = xcalloc(1, sizeof(*s));
-	s->directory = d;
-	s->mechanism = mechanisms[i];
+	s->env = e;
+	s->sess = sess;
+	s->mechanism = m;
 	arena_init(&s->mem);
 	*ret = s;
-	if (s->mechanism->start && s->mechanism->start(s) < 0)
-		return SASL_FAILED;
+	if (m->start && m->start(s) < 0)
+		return SASL_UNAVAILABLE;
 	/* "=" is the initial response of no bytes (RFC 4954 section 4). */
 	return take(s, span_eq_str(initial, "=") ? SPAN("") : initial, challenge);
 }
@@ -68,6 +139,18 @@ enum sasl_step sasl_next(struct sasl *s, span line, struct buf *challenge)
 	if (span_eq_str(line, "*"))
 		return SASL_CANCELLED;
 	return take(s, line.p ? line : SPAN(""), challenge);
+}
+
+bool sasl_waiting(const struct sasl *s)
+{
+	return s && s->waiting;
+}
+
+enum sasl_step sasl_resume(struct sasl *s, struct buf *challenge)
+{
+	_cleanup_(buf_donep) struct buf out = BUF_INIT(SASL_MAX_LINE);
+
+	return after(s, s->mechanism->resume(s, &out), &out, challenge);
 }
 
 void sasl_account(const struct sasl *s, struct arena *mem, struct directory_account *ret)

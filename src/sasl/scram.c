@@ -1,100 +1,38 @@
-/* SCRAM-SHA-256 (RFC 5802, RFC 7677) through gsasl, from the stored keys only: no password is at
- * hand.  Without channel binding for now: "n" and "y" are what a client may say. */
+/* SCRAM (RFC 5802, RFC 7677), with channel binding by tls-exporter (RFC 9266) and
+ * tls-server-end-point (RFC 5929).  Written out because the library at hand knows no
+ * tls-server-end-point; the server's half needs the stored keys only, never the password. */
 #include "sasl/sasl_int.h"
 
-#include <gsasl.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/codec.h"
+#include "base/id.h"
+#include "sasl/scram_parse.h"
 #include "tls/hash.h"
 
+/* sasl_mechanism.variant: enum hash_alg, and */
+enum { PLUS = 16 };
+
+enum { NONCE = 18, AUTH_MESSAGE_MAX = 16384 };
+
 struct scram {
-	Gsasl_session *session;
-	bool asked, real;
+	enum { WANT_FIRST, WANT_FINAL, SAID_ALL } at;
+	struct directory_scram keys;
+	span authzid, gs2, nonce;
+	span binding;		 /* the channel's, for the type that the client chose */
+	struct buf auth_message; /* client-first-bare "," server-first "," */
 };
 
-static Gsasl *library; /* never changes after init */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-static int set_base64(Gsasl_session *g, Gsasl_property p, span bytes)
+static enum hash_alg alg_of(const struct sasl *s)
 {
-	_cleanup_(buf_donep) struct buf b = BUF_INIT(1024);
-	int e = base64_encode(&b, bytes) < 0 ? GSASL_MALLOC_ERROR
-					     : gsasl_property_set(g, p, buf_cstr(&b));
-
-	if (b.p)
-		secret_wipe(b.p, b.cap);
-	return e;
-}
-
-/* Gives gsasl the verifier of the name it has read.  For an unknown name there is a made-up one, so
- * that the exchange looks and lasts the same. */
-static int give_verifier(struct sasl *s, Gsasl_session *g)
-{
-	struct scram *x = s->state;
-	const char *name = gsasl_property_fast(g, GSASL_AUTHID);
-	struct directory_scram v;
-	char iterations[16];
-	int e;
-
-	x->asked = true;
-	if (!name || !*name || strlen(name) > SASL_MAX_NAME)
-		return GSASL_AUTHENTICATION_ERROR;
-	s->login = arena_span(&s->mem, span_str(name));
-	if (directory_scram_get(s->directory, s->login, &s->mem, &v) < 0)
-		return GSASL_AUTHENTICATION_ERROR;
-	x->real = v.real;
-	snprintf(iterations, sizeof(iterations), "%u", v.iterations);
-	e = gsasl_property_set(g, GSASL_SCRAM_ITER, iterations);
-	if (e == GSASL_OK)
-		e = set_base64(g, GSASL_SCRAM_SALT, v.salt);
-	if (e == GSASL_OK)
-		e = set_base64(g, GSASL_SCRAM_STOREDKEY,
-			       span_of(v.stored_key, sizeof(v.stored_key)));
-	if (e == GSASL_OK)
-		e = set_base64(g, GSASL_SCRAM_SERVERKEY,
-			       span_of(v.server_key, sizeof(v.server_key)));
-	secret_wipe(&v, sizeof(v));
-	return e;
-}
-
-static int callback(Gsasl *ctx, Gsasl_session *g, Gsasl_property p)
-{
-	struct sasl *s = gsasl_session_hook_get(g);
-	struct scram *x = s->state;
-
-	switch (p) {
-	case GSASL_SCRAM_ITER:
-	case GSASL_SCRAM_SALT:
-	case GSASL_SCRAM_STOREDKEY:
-	case GSASL_SCRAM_SERVERKEY:
-		return x->asked ? GSASL_NO_CALLBACK : give_verifier(s, g);
-	default:
-		return GSASL_NO_CALLBACK;
-	}
-}
-
-static void library_init(void)
-{
-	if (gsasl_init(&library) == GSASL_OK)
-		gsasl_callback_set(library, callback);
-	else
-		library = NULL;
+	return (enum hash_alg)(s->mechanism->variant & ~PLUS);
 }
 
 static int scram_start(struct sasl *s)
 {
-	struct scram *x;
+	struct scram *x = s->state = xcalloc(1, sizeof(*x));
 
-	pthread_once(&once, library_init);
-	if (!library)
-		return ERR_INTERNAL;
-	x = s->state = xcalloc(1, sizeof(*x));
-	if (gsasl_server_start(library, "SCRAM-SHA-256", &x->session) != GSASL_OK)
-		return ERR_INTERNAL;
-	gsasl_session_hook_set(x->session, s);
+	x->auth_message = BUF_INIT(AUTH_MESSAGE_MAX);
 	return 0;
 }
 
@@ -102,71 +40,157 @@ static void scram_done(struct sasl *s)
 {
 	struct scram *x = s->state;
 
-	if (x && x->session)
-		gsasl_finish(x->session);
+	if (!x)
+		return;
+	buf_done(&x->auth_message);
+	secret_wipe(x, sizeof(*x));
 	free(x);
 }
 
-/* The account that the name stands for; without "@" it is in our only domain, as for a password. */
-static int find_account(struct sasl *s)
+/* The bytes that TYPE binds to on this connection; empty: we cannot. */
+static span channel_binding(const struct sess_tls *tls, span type)
 {
-	struct directory_domain *domains;
-	span address = s->login;
-	size_t n;
-
-	if (span_find(address, '@') == SPAN_NPOS) {
-		if (directory_domains(s->directory, &s->mem, &domains, &n) < 0 || n != 1)
-			return ERR_AUTH;
-		address = span_str(arena_printf(&s->mem, "%.*s@%.*s", SPAN_FMT(address),
-						SPAN_FMT(domains[0].name)));
-	}
-	return directory_account_get(s->directory, address, &s->mem, &s->account);
+	if (span_eq_str(type, "tls-exporter") && tls->has_exporter)
+		return span_of(tls->exporter, sizeof(tls->exporter));
+	if (span_eq_str(type, "tls-server-end-point"))
+		return span_of(tls->endpoint, tls->endpoint_len);
+	return SPAN_NULL;
 }
 
-static enum sasl_step proven(struct sasl *s)
+/* RFC 5802 section 6: "p" belongs to the -PLUS mechanisms.  "y" says that the client could bind and
+ * was offered no -PLUS; since we do offer it wherever we offer SCRAM, somebody between has taken it
+ * away. */
+static bool binding_ok(struct sasl *s, const struct scram_first *f)
+{
+	struct scram *x = s->state;
+
+	if (!(s->mechanism->variant & PLUS))
+		return f->flag == 'n';
+	if (f->flag != 'p')
+		return false;
+	x->binding = channel_binding(&s->sess->tls, f->binding);
+	return x->binding.n > 0;
+}
+
+static enum sasl_step first_step(struct sasl *s, span in, struct buf *out)
+{
+	_cleanup_(buf_donep) struct buf name = BUF_INIT(SASL_MAX_NAME),
+					authzid = BUF_INIT(SASL_MAX_NAME);
+	struct scram *x = s->state;
+	struct scram_first f;
+	uint8_t random[NONCE];
+
+	if (!scram_first_parse(in, &f) || !binding_ok(s, &f) || !scram_name_decode(&name, f.name) ||
+	    !scram_name_decode(&authzid, f.authzid))
+		return SASL_FAILED;
+	s->login = arena_span(&s->mem, buf_span(&name));
+	x->authzid = arena_span(&s->mem, buf_span(&authzid));
+	x->gs2 = arena_span(&s->mem, f.gs2);
+	if (directory_scram_get(s->env->directory, alg_of(s), s->login, &s->mem, &x->keys) < 0)
+		return SASL_UNAVAILABLE;
+
+	_cleanup_(buf_donep) struct buf nonce = BUF_INIT(SCRAM_NONCE_MAX + 2 * NONCE);
+	random_bytes(random, sizeof(random));
+	buf_put_span(&nonce, f.nonce);
+	base64_encode(&nonce, span_of(random, sizeof(random)));
+	x->nonce = arena_span(&s->mem, buf_span(&nonce));
+	buf_printf(out, "r=%.*s,s=", SPAN_FMT(x->nonce));
+	base64_encode(out, x->keys.salt);
+	buf_printf(out, ",i=%u", x->keys.iterations);
+
+	buf_put_span(&x->auth_message, f.bare);
+	buf_put_char(&x->auth_message, ',');
+	buf_put_span(&x->auth_message, buf_span(out));
+	buf_put_char(&x->auth_message, ',');
+	x->at = WANT_FINAL;
+	return x->auth_message.failed ? SASL_FAILED : SASL_CONTINUE;
+}
+
+/* c= repeats the header, with what the channel is bound to behind it. */
+static bool same_binding(const struct scram *x, span base64)
+{
+	_cleanup_(buf_donep) struct buf got = BUF_INIT(SASL_MAX_LINE),
+					want = BUF_INIT(SASL_MAX_LINE);
+
+	buf_put_span(&want, x->gs2);
+	buf_put_span(&want, x->binding);
+	return base64_decode(&got, base64) == 0 && span_eq(buf_span(&got), buf_span(&want));
+}
+
+/* Is PROOF ClientKey XOR HMAC(StoredKey, AuthMessage) of the key whose hash is StoredKey? */
+static bool proof_ok(const struct sasl *s, span proof)
 {
 	const struct scram *x = s->state;
-	const char *authzid = gsasl_property_fast(x->session, GSASL_AUTHZID);
+	enum hash_alg alg = alg_of(s);
+	size_t n = hash_size(alg);
+	uint8_t key[HASH_MAX], stored[HASH_MAX];
 
-	if (!x->real || (authzid && *authzid && !span_ieq_str(s->login, authzid)))
+	if (proof.n != n)
+		return false;
+	hash_hmac(alg, span_of(x->keys.stored_key, n), buf_span(&x->auth_message), key);
+	for (size_t i = 0; i < n; i++)
+		key[i] ^= (uint8_t)proof.p[i];
+	hash_digest(alg, span_of(key, n), stored);
+	secret_wipe(key, sizeof(key));
+	/* A made-up verifier is compared too, and counts for nothing. */
+	return secret_eq(stored, x->keys.stored_key, n) && x->keys.real;
+}
+
+static enum sasl_step final_step(struct sasl *s, span in, struct buf *out)
+{
+	_cleanup_(buf_donep) struct buf proof = BUF_INIT(HASH_MAX);
+	struct scram *x = s->state;
+	enum hash_alg alg = alg_of(s);
+	uint8_t signature[HASH_MAX];
+	struct scram_final f;
+
+	if (!scram_final_parse(in, &f) || !span_eq(f.nonce, x->nonce) ||
+	    !same_binding(x, f.binding) || base64_decode(&proof, f.proof) < 0)
 		return SASL_FAILED;
-	if (find_account(s) < 0 || s->account.suspended)
+	buf_put_span(&x->auth_message, f.without_proof);
+	if (x->auth_message.failed || !proof_ok(s, buf_span(&proof)))
 		return SASL_FAILED;
-	/* Our last word ("v=...") travels as a challenge (RFC 4954 section 4); the client owes an
-	 * empty line. */
-	s->said_all = true;
+	enum sasl_step step = sasl_admit(s, s->login, x->authzid);
+	/* The password may have been changed since the exchange began. */
+	if (step != SASL_OK || strcmp(s->account.id, x->keys.account.id) != 0 ||
+	    s->account.generation != x->keys.account.generation)
+		return SASL_FAILED;
+	hash_hmac(alg, span_of(x->keys.server_key, hash_size(alg)), buf_span(&x->auth_message),
+		  signature);
+	buf_put_str(out, "v=");
+	base64_encode(out, span_of(signature, hash_size(alg)));
+	x->at = SAID_ALL;
+	/* Our last word travels as a challenge (RFC 4954 section 4); the client owes an empty line.
+	 */
 	return SASL_CONTINUE;
 }
 
 static enum sasl_step scram_step(struct sasl *s, span in, struct buf *out)
 {
-	struct scram *x = s->state;
-	char *made = NULL;
-	size_t n = 0;
-	int e;
+	const struct scram *x = s->state;
 
-	if (s->said_all)
-		return in.n ? SASL_FAILED : SASL_OK;
 	if (!in.p)
 		return SASL_CONTINUE;
-	/* gsasl works on C strings. */
-	if (!in.n || memchr(in.p, '\0', in.n))
-		return SASL_FAILED;
-	/* "p": binds to the channel, though we offer no -PLUS mechanism (RFC 5802 section 6). */
-	if (!x->asked && in.p[0] != 'n' && in.p[0] != 'y')
-		return SASL_FAILED;
-	e = gsasl_step(x->session, in.p, in.n, &made, &n);
-	if (e == GSASL_OK || e == GSASL_NEEDS_MORE)
-		buf_put(out, made, n);
-	gsasl_free(made);
-	if (e == GSASL_OK)
-		return proven(s);
-	return e == GSASL_NEEDS_MORE ? SASL_CONTINUE : SASL_FAILED;
+	switch (x->at) {
+	case WANT_FIRST:
+		return first_step(s, in, out);
+	case WANT_FINAL:
+		return final_step(s, in, out);
+	case SAID_ALL:
+		break;
+	}
+	return in.n ? SASL_FAILED : SASL_OK;
 }
 
-const struct sasl_mechanism sasl_scram_sha256 = {
-	.name = "SCRAM-SHA-256",
-	.start = scram_start,
-	.step = scram_step,
-	.done = scram_done,
+#define SCRAM(text, bits)                                                                \
+	{                                                                                \
+		.name = text, .variant = bits, .start = scram_start, .step = scram_step, \
+		.done = scram_done                                                       \
+	}
+const struct sasl_mechanism sasl_scram_mechanisms[] = {
+	SCRAM("SCRAM-SHA-256-PLUS", HASH_SHA256 | PLUS),
+	SCRAM("SCRAM-SHA-256", HASH_SHA256),
+	SCRAM("SCRAM-SHA-1-PLUS", HASH_SHA1 | PLUS),
+	SCRAM("SCRAM-SHA-1", HASH_SHA1),
+	{ .name = NULL },
 };

@@ -58,6 +58,12 @@ static void after_step(struct smtp_job *j, enum sasl_step step, span challenge)
 	case SASL_CANCELLED:
 		smtp_say(j, 501, "5.7.0", SPAN("Authentication cancelled"));
 		break;
+	case SASL_UNAVAILABLE:
+		smtp_say(j, 454, "4.7.0", SPAN("Authentication is not possible now"));
+		break;
+	case SASL_WAIT:
+		j->end = SMTP_END_WAIT;
+		return;
 	case SASL_BAD:
 		smtp_say(j, 501, "5.5.2", SPAN("Not a valid base64 response"));
 		break;
@@ -70,7 +76,9 @@ void smtp_cmd_auth(struct smtp_job *j, const struct smtp_command *c, span line)
 	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(CHALLENGE_MAX);
 	enum sasl_step step;
 
-	if (!sasl_allowed(c->mechanism, j->s->tls.active)) {
+	struct sasl_channel channel = sasl_channel(j->env->sasl, j->s);
+
+	if (sasl_usable(c->mechanism, &channel) != SASL_USABLE) {
 		smtp_say(j, 504, "5.5.4", SPAN("Mechanism not supported"));
 		return;
 	}
@@ -80,8 +88,15 @@ void smtp_cmd_auth(struct smtp_job *j, const struct smtp_command *c, span line)
 		j->end = SMTP_END_CLOSE;
 		return;
 	}
-	step = sasl_start(j->env->directory, c->mechanism, c->initial, &j->s->tls, &j->st->sasl,
-			  &challenge);
+	step = sasl_start(j->env->sasl, j->s, c->mechanism, c->initial, &j->st->sasl, &challenge);
+	after_step(j, step, buf_span(&challenge));
+}
+
+void smtp_auth_resume(struct smtp_job *j)
+{
+	_cleanup_(buf_donep) struct buf challenge = BUF_INIT(CHALLENGE_MAX);
+	enum sasl_step step = sasl_resume(j->st->sasl, &challenge);
+
 	after_step(j, step, buf_span(&challenge));
 }
 

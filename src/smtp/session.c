@@ -131,7 +131,9 @@ static void run_items(struct smtp_job *j, span items)
 	st->resume_at = 0;
 	while (j->end == SMTP_END_PARK && sess_item_next(&c, &flags, &line)) {
 		j->quiet = flags & SESS_ITEM_ANSWERED;
-		if (st->sasl)
+		if (sasl_waiting(st->sasl))
+			smtp_auth_resume(j);
+		else if (st->sasl)
 			smtp_auth_line(j, line);
 		else
 			run_line(j, line);

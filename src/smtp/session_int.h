@@ -65,5 +65,6 @@ smtp_command_fn smtp_cmd_helo, smtp_cmd_mail, smtp_cmd_rset, smtp_cmd_rcpt, smtp
 void smtp_refuse_mail(struct smtp_job *j, const struct smtp_answer *a);
 /* The next line of an AUTH exchange. */
 void smtp_auth_line(struct smtp_job *j, span line);
+void smtp_auth_resume(struct smtp_job *j); /* the line before has waited for an answer */
 /* A piece of a message. */
 void smtp_body_piece(struct smtp_job *j, const struct sess_in *in);

@@ -158,9 +158,10 @@ static void put_ehlo(const struct smtp_wire *w, struct wire_out *out)
 {
 	_cleanup_(buf_donep) struct buf t = BUF_INIT(4096), mechanisms = BUF_INIT(256);
 	const struct smtp_phase phase = phase_of(w);
+	struct sasl_channel channel = sasl_wire_channel(&w->env);
 
 	if (!phase.authenticated && phase.submission)
-		sasl_offer(&mechanisms, w->env.tls, "", " ");
+		sasl_offer(&mechanisms, &channel, "", " ");
 	const struct smtp_offer offer = { .max_size = w->env.max_size,
 					  .max_rcpts = w->env.max_rcpts,
 					  .hold_max = w->env.hold_max,
@@ -284,8 +285,16 @@ static enum done do_auth(struct smtp_wire *w, const struct smtp_command *c, span
 						    "Encryption required: say STARTTLS first" },
 					unknown = { 504, "5.5.4", "Mechanism not supported" };
 
-	if (!sasl_allowed(c->mechanism, w->env.tls))
-		return refuse(out, sasl_allowed(c->mechanism, true) ? &encrypt : &unknown);
+	struct sasl_channel channel = sasl_wire_channel(&w->env);
+
+	switch (sasl_usable(c->mechanism, &channel)) {
+	case SASL_NEEDS_TLS:
+		return refuse(out, &encrypt);
+	case SASL_UNKNOWN:
+		return refuse(out, &unknown);
+	case SASL_USABLE:
+		break;
+	}
 	return DONE_FORWARD;
 }
 

@@ -216,7 +216,7 @@ static void test_directory(void **state)
 	refused("{\"command\":\"account list\",\"domain\":\"example.com\"}", EX_NOUSER,
 		"there is no domain example.com here");
 	refused("{\"command\":\"account set\",\"address\":\"ann@example.org\"}", EX_USAGE,
-		"say what to change: --from, --quota or --suspended");
+		"say what to change: --from, --quota, --suspended or --app-only");
 	refused("{\"command\":\"account set\",\"address\":\"ann@example.org\",\"suspended\":\"x\"}",
 		EX_USAGE, "suspended: expected yes or no");
 	ok("{\"command\":\"account set\",\"address\":\"ann@example.org\",\"suspended\":\"yes\"}",

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "imap/wire.h"
+#include "sasl/offer.h"
 
 /* Framing: the same bytes in any pieces give the same steps; hostile input before login costs
  * nothing. */
@@ -18,6 +19,7 @@ static void open_front(struct front *f, bool authenticated)
 {
 	*f = (struct front){ .unread = BUF_INIT(16 << 20), .log = BUF_INIT(64 << 20) };
 	f->env = (struct wire_env){ .hostname = SPAN("mail.test"),
+				    .auth = 1u << SASL_F_PLAIN | 1u << SASL_F_LOGIN,
 				    .tls = true,
 				    .max_size = 1 << 24 };
 	f->w = xcalloc(1, imap_wire_ops.size);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sasl/sasl.h"
 #include "sys/net.h"
 
 struct fake fake;
@@ -10,7 +11,9 @@ struct fake fake;
 static struct conf conf = { .hostname = { "mx.example.test", 15 },
 			    .max_message = 1024 * 1024,
 			    .max_rcpts = 5,
-			    .submission_hold = 86400 * USEC_SEC };
+			    .submission_hold = 86400 * USEC_SEC,
+			    .auth_mechanisms = 1u << SASL_F_SCRAM_SHA256 | 1u << SASL_F_PLAIN |
+					       1u << SASL_F_LOGIN };
 static struct core_env env;
 static struct arena job_mem;
 static struct session {
@@ -92,17 +95,27 @@ int directory_lookup(struct directory *d, const struct address *a, struct arena 
 	return 0;
 }
 
-int directory_authenticate(struct directory *d, span login, span password, struct arena *mem,
+int directory_authenticate(struct directory *d, const struct directory_try *t, struct arena *mem,
 			   struct directory_account *ret)
 {
-	if (!span_eq_str(password, "secret"))
+	if (!span_eq_str(t->password, "secret"))
 		return ERR_AUTH;
 	*ret = (struct directory_account){ .id = "0123456789abcdef",
-					   .address = arena_span(mem, login) };
+					   .address = arena_span(mem, t->login) };
 	return 0;
 }
 
-int directory_scram_get(struct directory *d, span login, struct arena *mem,
+int directory_login(struct directory *d, span login, struct arena *mem,
+		    struct directory_account *ret)
+{
+	return ERR_AUTH;
+}
+
+void directory_set_scram(struct directory *d, unsigned algs)
+{
+}
+
+int directory_scram_get(struct directory *d, enum hash_alg alg, span login, struct arena *mem,
 			struct directory_scram *ret)
 {
 	return ERR_IO;
@@ -117,13 +130,9 @@ int queue_retry(struct queue *q, const struct queue_filter *f, size_t *ret_count
 int directory_account_get(struct directory *d, span address, struct arena *mem,
 			  struct directory_account *ret)
 {
-	return directory_authenticate(d, address, SPAN("secret"), mem, ret);
-}
+	const struct directory_try t = { .login = address, .password = SPAN("secret") };
 
-int directory_domains(struct directory *d, struct arena *mem, struct directory_domain **ret,
-		      size_t *n)
-{
-	return ERR_IO;
+	return directory_authenticate(d, &t, mem, ret);
 }
 
 /* ------------------------------------------------------------------ mail */
@@ -277,7 +286,10 @@ void fake_session_open(const struct sess_ops *ops, bool tls)
 	fake = (struct fake){ .from = BUF_INIT(1024),
 			      .to = BUF_INIT(4096),
 			      .body = BUF_INIT(4 * 1024 * 1024) };
-	env = (struct core_env){ .conf = get_conf, .poison = (struct poison *)&fake };
+	env = (struct core_env){ .conf = get_conf,
+				 .poison = (struct poison *)&fake,
+				 .sasl = sasl_env_new(NULL) };
+	sasl_env_configure(env.sasl, &conf, NULL);
 	arena_init(&job_mem);
 	session = (struct session){ .s = { .id = 1, .ops = ops, .core = &env, .mem = &job_mem } };
 	session.s.peer.in.sin_family = AF_INET;
@@ -293,6 +305,7 @@ void fake_session_open(const struct sess_ops *ops, bool tls)
 void fake_session_close(void)
 {
 	session.s.ops->close(&session.s);
+	sasl_env_free(env.sasl);
 	free(session.s.state);
 	arena_done(&job_mem);
 	buf_done(&session.out);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sasl/offer.h"
+
 #define TRANSCRIPT_MAX (64u * 1024 * 1024)
 
 /* ------------------------------------------------------------------ the easy core */
@@ -97,7 +99,10 @@ void harness_open(struct harness *h, const struct wire_ops *ops, const struct ha
 				    .max_rcpts = 1000,
 				    .trusted = harness_trusted,
 				    .etrn = harness_trusted,
-				    .hold_max = 86400 * USEC_SEC };
+				    .hold_max = 86400 * USEC_SEC,
+
+				    .auth = 1u << SASL_F_SCRAM_SHA256 | 1u << SASL_F_PLAIN |
+					    1u << SASL_F_LOGIN };
 	h->wire = calloc(1, ops->size);
 	buf_init(&h->unread, 16 * 1024 * 1024);
 	buf_init(&h->reply, 1024 * 1024);

@@ -93,7 +93,7 @@ static void test_offers(void **state)
 	buf_done(&t);
 	t = talk(SUB, true, HELLO);
 	assert_has(&t, "S: 250-FUTURERELEASE 86400 1970-01-02T00:00:00Z\\r\n");
-	assert_has(&t, "S: 250 AUTH PLAIN LOGIN SCRAM-SHA-256\\r\n");
+	assert_has(&t, "S: 250 AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN\\r\n");
 	buf_done(&t);
 }
 
@@ -307,7 +307,7 @@ static void test_starttls_forgets(void **state)
 	harness_send(&h, SPAN("MAIL FROM:<a@b.test>\r\n" HELLO "STARTTLS\r\n"));
 	assert_lacks(&h.transcript, "injected");
 	assert_has(&h.transcript, "TLS\nS: 503 5.5.1 Say EHLO first");
-	assert_has(&h.transcript, "S: 250 AUTH PLAIN");
+	assert_has(&h.transcript, "S: 250 AUTH SCRAM");
 	assert_has(&h.transcript, "S: 503 5.5.1 TLS is active");
 	harness_done(&h);
 }
