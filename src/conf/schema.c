@@ -155,11 +155,15 @@ const struct conf_option conf_options[] = {
 	  "Empty: nobody is asked.",
 	  AT(client_ca_file) },
 
-	{ "auth.mechanisms", CONF_SET, "SCRAM-SHA-256|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", 0,
-	  0, "SCRAM-SHA-256|SCRAM-SHA-1|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", CONF_RELOAD,
-	  "How clients may log in, always over TLS. SCRAM is also offered with channel binding "
-	  "(-PLUS). Without PLAIN no password may be shown by IMAP LOGIN and POP3 USER either. "
-	  "OAUTHBEARER and XOAUTH2 need auth.oauth, EXTERNAL needs tls.client_ca.",
+	{ "auth.mechanisms", CONF_SET,
+	  "SCRAM-SHA-256-PLUS|SCRAM-SHA-256|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", 0, 0,
+	  "SCRAM-SHA-256-PLUS|SCRAM-SHA-256|SCRAM-SHA-1-PLUS|SCRAM-SHA-1|PLAIN|LOGIN|OAUTHBEARER|"
+	  "XOAUTH2|EXTERNAL",
+	  CONF_RELOAD,
+	  "How clients may log in, always over TLS. The -PLUS forms bind a login to its connection; "
+	  "mutt as built by Debian takes them and then cannot use them (set smtp_authenticators "
+	  "there, or leave them out here). Without PLAIN no password may be shown by IMAP LOGIN and "
+	  "POP3 USER either. OAUTHBEARER and XOAUTH2 need auth.oauth, EXTERNAL needs tls.client_ca.",
 	  AT(auth_mechanisms) },
 	{ "auth.oauth", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Who issues OAuth tokens that are taken here: a list of {issuer: URL, audience: NAME, "

@@ -23,13 +23,13 @@ void sasl_env_free(struct sasl_env *e)
 }
 
 /* Verifiers are kept for what clients may use. */
-static unsigned scram_algs(unsigned families)
+static unsigned scram_algs(unsigned allowed)
 {
 	unsigned algs = 0;
 
-	if (families & 1u << SASL_F_SCRAM_SHA1)
+	if (allowed & (SASL_BIT(SCRAM_SHA1) | SASL_BIT(SCRAM_SHA1_PLUS)))
 		algs |= 1u << HASH_SHA1;
-	if (families & 1u << SASL_F_SCRAM_SHA256)
+	if (allowed & (SASL_BIT(SCRAM_SHA256) | SASL_BIT(SCRAM_SHA256_PLUS)))
 		algs |= 1u << HASH_SHA256;
 	return algs;
 }
@@ -42,7 +42,7 @@ int sasl_env_configure(struct sasl_env *e, const struct conf *c, struct err_info
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&e->lock);
-	e->families = sasl_families(c);
+	e->allowed = sasl_allowed(c);
 	old = e->oauth;
 	e->oauth = fresh;
 	pthread_mutex_unlock(&e->lock);
@@ -73,9 +73,9 @@ void sasl_env_refresh(struct sasl_env *e)
 struct sasl_channel sasl_channel(struct sasl_env *e, const struct sess *s)
 {
 	pthread_mutex_lock(&e->lock);
-	unsigned families = e->families;
+	unsigned allowed = e->allowed;
 	pthread_mutex_unlock(&e->lock);
-	return (struct sasl_channel){ .families = families,
+	return (struct sasl_channel){ .allowed = allowed,
 				      .tls = s->tls.active,
 				      .client_cert = s->tls.client_emails.n > 0 };
 }

@@ -6,33 +6,32 @@
  * SCRAM does not show the password, but the session that follows would be anybody's. */
 static const struct {
 	const char *name;
-	enum sasl_family family;
 	bool in_clear;	  /* allowed without TLS */
 	bool client_cert; /* needs one */
-} table[] = {
-	{ "SCRAM-SHA-256-PLUS", SASL_F_SCRAM_SHA256, false, false },
-	{ "SCRAM-SHA-256", SASL_F_SCRAM_SHA256, false, false },
-	{ "SCRAM-SHA-1-PLUS", SASL_F_SCRAM_SHA1, false, false },
-	{ "SCRAM-SHA-1", SASL_F_SCRAM_SHA1, false, false },
-	{ "PLAIN", SASL_F_PLAIN, false, false },
-	{ "LOGIN", SASL_F_LOGIN, false, false },
-	{ "OAUTHBEARER", SASL_F_OAUTHBEARER, false, false },
-	{ "XOAUTH2", SASL_F_XOAUTH2, false, false },
-	{ "EXTERNAL", SASL_F_EXTERNAL, false, true },
+} table[SASL_COUNT] = {
+	[SASL_SCRAM_SHA256_PLUS] = { "SCRAM-SHA-256-PLUS", false, false },
+	[SASL_SCRAM_SHA256] = { "SCRAM-SHA-256", false, false },
+	[SASL_SCRAM_SHA1_PLUS] = { "SCRAM-SHA-1-PLUS", false, false },
+	[SASL_SCRAM_SHA1] = { "SCRAM-SHA-1", false, false },
+	[SASL_PLAIN] = { "PLAIN", false, false },
+	[SASL_LOGIN] = { "LOGIN", false, false },
+	[SASL_OAUTHBEARER] = { "OAUTHBEARER", false, false },
+	[SASL_XOAUTH2] = { "XOAUTH2", false, false },
+	[SASL_EXTERNAL] = { "EXTERNAL", false, true },
 };
 
-unsigned sasl_families(const struct conf *c)
+unsigned sasl_allowed(const struct conf *c)
 {
 	unsigned all = c->auth_mechanisms;
 
 	if (!c->n_oauth)
-		all &= ~(1u << SASL_F_OAUTHBEARER | 1u << SASL_F_XOAUTH2);
+		all &= ~(SASL_BIT(OAUTHBEARER) | SASL_BIT(XOAUTH2));
 	return all;
 }
 
 static enum sasl_use usable(size_t i, const struct sasl_channel *c)
 {
-	if (!(c->families & 1u << table[i].family))
+	if (!(c->allowed & 1u << i))
 		return SASL_UNKNOWN;
 	if (!c->tls && !table[i].in_clear)
 		return SASL_NEEDS_TLS;

@@ -7,23 +7,26 @@
 
 struct conf;
 
-/* Mechanisms that are switched together (auth.mechanisms, in its order of choices). */
-enum sasl_family {
-	SASL_F_SCRAM_SHA256, /* with its -PLUS */
-	SASL_F_SCRAM_SHA1,   /* with its -PLUS */
-	SASL_F_PLAIN,
-	SASL_F_LOGIN,
-	SASL_F_OAUTHBEARER,
-	SASL_F_XOAUTH2,
-	SASL_F_EXTERNAL,
-	SASL_FAMILIES
+/* In the order in which they are offered, and of the choices of auth.mechanisms. */
+enum sasl_id {
+	SASL_SCRAM_SHA256_PLUS,
+	SASL_SCRAM_SHA256,
+	SASL_SCRAM_SHA1_PLUS,
+	SASL_SCRAM_SHA1,
+	SASL_PLAIN,
+	SASL_LOGIN,
+	SASL_OAUTHBEARER,
+	SASL_XOAUTH2,
+	SASL_EXTERNAL,
+	SASL_COUNT
 };
-/* The set (bits 1 << family) that configuration C allows: OAuth needs an issuer besides. */
-unsigned sasl_families(const struct conf *c);
+#define SASL_BIT(id) (1u << SASL_##id)
+/* The set that configuration C allows: OAuth needs an issuer besides. */
+unsigned sasl_allowed(const struct conf *c);
 
 /* What is known of a connection. */
 struct sasl_channel {
-	unsigned families; /* of sasl_families() */
+	unsigned allowed; /* of sasl_allowed() */
 	bool tls;
 	bool client_cert; /* a verified client certificate names an address */
 };

@@ -7,15 +7,14 @@
 #include "guard/guard.h"
 #include "tls/hash.h"
 
-static const struct sasl_mechanism *const families[] = { sasl_scram_mechanisms,
-							 sasl_plain_mechanisms,
-							 sasl_oauth_mechanisms,
-							 sasl_external_mechanisms };
+static const struct sasl_mechanism *const lists[] = { sasl_scram_mechanisms, sasl_plain_mechanisms,
+						      sasl_oauth_mechanisms,
+						      sasl_external_mechanisms };
 
 static const struct sasl_mechanism *find(span name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(families); i++)
-		for (const struct sasl_mechanism *m = families[i]; m->name; m++)
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+		for (const struct sasl_mechanism *m = lists[i]; m->name; m++)
 			if (span_ieq_str(name, m->name))
 				return m;
 	return NULL;

@@ -28,7 +28,7 @@ struct sasl_env {
 	void (*wake)(void *arg, uint64_t session);
 	void *wake_arg;
 	pthread_mutex_t lock; /* what follows */
-	unsigned families;
+	unsigned allowed; /* of sasl_allowed() */
 	struct oauth *oauth; /* reference-counted; NULL: no issuer */
 };
 

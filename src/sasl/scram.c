@@ -57,15 +57,23 @@ static span channel_binding(const struct sess_tls *tls, span type)
 	return SPAN_NULL;
 }
 
+static bool offers_plus(const struct sasl *s)
+{
+	struct sasl_channel c = sasl_channel(s->env, s->sess);
+
+	return sasl_usable(alg_of(s) == HASH_SHA1 ? SPAN("SCRAM-SHA-1-PLUS")
+						  : SPAN("SCRAM-SHA-256-PLUS"),
+			   &c) == SASL_USABLE;
+}
+
 /* RFC 5802 section 6: "p" belongs to the -PLUS mechanisms.  "y" says that the client could bind and
- * was offered no -PLUS; since we do offer it wherever we offer SCRAM, somebody between has taken it
- * away. */
+ * was offered no -PLUS: where we do offer it, somebody between has taken it away. */
 static bool binding_ok(struct sasl *s, const struct scram_first *f)
 {
 	struct scram *x = s->state;
 
 	if (!(s->mechanism->variant & PLUS))
-		return f->flag == 'n';
+		return f->flag == 'n' || (f->flag == 'y' && !offers_plus(s));
 	if (f->flag != 'p')
 		return false;
 	x->binding = channel_binding(&s->sess->tls, f->binding);

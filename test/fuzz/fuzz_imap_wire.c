@@ -13,7 +13,7 @@ static enum sess_mode mode(enum wire_step s, span group)
 
 static void run(span in, size_t piece, bool authenticated, struct buf *log)
 {
-	struct wire_env env = { .hostname = SPAN("mail.test"), .auth = 1u << SASL_F_PLAIN, .tls = true, .max_size = 1 << 20 };
+	struct wire_env env = { .hostname = SPAN("mail.test"), .auth = SASL_BIT(PLAIN), .tls = true, .max_size = 1 << 20 };
 	struct wire_park p = { .flags = authenticated ? IMAP_PARK_AUTHENTICATED : 0 };
 
 	wire_cut_run(&imap_wire_ops, &env, p, mode, in, piece, log);

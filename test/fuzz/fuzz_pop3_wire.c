@@ -22,7 +22,7 @@ static enum sess_mode mode(enum wire_step s, span group)
 
 static void run(span in, size_t piece, bool authenticated, struct buf *log)
 {
-	struct wire_env env = { .hostname = SPAN("mail.test"), .auth = 1u << SASL_F_PLAIN, .tls = true };
+	struct wire_env env = { .hostname = SPAN("mail.test"), .auth = SASL_BIT(PLAIN), .tls = true };
 	struct wire_park p = { .flags = authenticated ? POP3_PARK_AUTHENTICATED : 0 };
 
 	wire_cut_run(&pop3_wire_ops, &env, p, mode, in, piece, log);

@@ -581,7 +581,7 @@ static int fill(struct db_tx *tx, void *arg)
 		r = db_run(tx, "INSERT INTO name(address, domain) VALUES(?, 'example.org')", "s",
 			   span_str(name));
 		if (r >= 0)
-			r = db_run(tx, "INSERT INTO account VALUES(?, ?, 1, 0, 0, 0)", "ss",
+			r = db_run(tx, "INSERT INTO account VALUES(?, ?, 1, 0, 0, 0, 0)", "ss",
 				   span_str(id), span_str(name));
 		snprintf(name, sizeof(name), "alias%d@example.org", i);
 		if (r >= 0)

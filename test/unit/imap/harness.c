@@ -7,7 +7,7 @@
 
 #include "sasl/sasl.h"
 
-#define MECHANISMS (1u << SASL_F_SCRAM_SHA256 | 1u << SASL_F_PLAIN | 1u << SASL_F_LOGIN)
+#define MECHANISMS (SASL_BIT(SCRAM_SHA256_PLUS) | SASL_BIT(SCRAM_SHA256) | SASL_BIT(PLAIN) | SASL_BIT(LOGIN))
 
 /* --- core's side of the contract, for one session --- */
 

@@ -19,7 +19,7 @@ static void open_front(struct front *f, bool authenticated)
 {
 	*f = (struct front){ .unread = BUF_INIT(16 << 20), .log = BUF_INIT(64 << 20) };
 	f->env = (struct wire_env){ .hostname = SPAN("mail.test"),
-				    .auth = 1u << SASL_F_PLAIN | 1u << SASL_F_LOGIN,
+				    .auth = SASL_BIT(PLAIN) | SASL_BIT(LOGIN),
 				    .tls = true,
 				    .max_size = 1 << 24 };
 	f->w = xcalloc(1, imap_wire_ops.size);

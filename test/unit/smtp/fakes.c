@@ -12,8 +12,8 @@ static struct conf conf = { .hostname = { "mx.example.test", 15 },
 			    .max_message = 1024 * 1024,
 			    .max_rcpts = 5,
 			    .submission_hold = 86400 * USEC_SEC,
-			    .auth_mechanisms = 1u << SASL_F_SCRAM_SHA256 | 1u << SASL_F_PLAIN |
-					       1u << SASL_F_LOGIN };
+			    .auth_mechanisms = SASL_BIT(SCRAM_SHA256_PLUS) | SASL_BIT(SCRAM_SHA256) | SASL_BIT(PLAIN) |
+					       SASL_BIT(LOGIN) };
 static struct core_env env;
 static struct arena job_mem;
 static struct session {

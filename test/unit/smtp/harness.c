@@ -100,9 +100,8 @@ void harness_open(struct harness *h, const struct wire_ops *ops, const struct ha
 				    .trusted = harness_trusted,
 				    .etrn = harness_trusted,
 				    .hold_max = 86400 * USEC_SEC,
-
-				    .auth = 1u << SASL_F_SCRAM_SHA256 | 1u << SASL_F_PLAIN |
-					    1u << SASL_F_LOGIN };
+				    .auth = SASL_BIT(SCRAM_SHA256_PLUS) | SASL_BIT(SCRAM_SHA256) | SASL_BIT(PLAIN) |
+					    SASL_BIT(LOGIN) };
 	h->wire = calloc(1, ops->size);
 	buf_init(&h->unread, 16 * 1024 * 1024);
 	buf_init(&h->reply, 1024 * 1024);
