@@ -234,7 +234,7 @@ void conn_new(struct front_loop *l, const struct arrival *a)
 	c->env.max_rcpts = c->settings->conf->max_rcpts;
 	c->env.hold_max = c->settings->conf->submission_hold;
 	c->env.opened = clock_wall();
-	c->env.auth = sasl_allowed(settings->conf);
+	c->env.auth = sasl_allowed(c->settings->conf);
 	idmap_put(l->conns, c->id, c);
 	loop_timer_init(&c->timer, l->loop, conn_timeout, c);
 	c->io = loop_io_add(l->loop, a->fd, LOOP_READ | LOOP_HUP, conn_io, c);

@@ -455,7 +455,7 @@ static void test_channel_binding(void **state)
 		assert_int_equal(scram_by_hand(plus, alg, "p=tls-exporter,,", exporter), SASL_OK);
 		assert_int_equal(scram_by_hand(plus, alg, "p=tls-server-end-point,,", endpoint),
 				 SASL_OK);
-			assert_int_equal(scram_by_hand(plain, alg, "y,,", SPAN_NULL), SASL_FAILED);
+		assert_int_equal(scram_by_hand(plain, alg, "y,,", SPAN_NULL), SASL_FAILED);
 		assert_int_equal(scram_by_hand(plain, alg, "p=tls-exporter,,", exporter),
 				 SASL_FAILED);
 		assert_int_equal(scram_by_hand(plus, alg, "n,,", SPAN_NULL), SASL_FAILED);
@@ -500,14 +500,16 @@ static void test_guesses(void **state)
 			 SASL_FAILED);
 	assert_true(sasl_guess(s) == guard_guess(SPAN(ADDRESS), SPAN("wrong")));
 	sasl_free(s);
-	assert_int_equal(sasl_start(env, &sess, SPAN("SCRAM-SHA-256"), SPAN("AAAA"), &s, &challenge),
-			 SASL_FAILED);
+	assert_int_equal(
+		sasl_start(env, &sess, SPAN("SCRAM-SHA-256"), SPAN("AAAA"), &s, &challenge),
+		SASL_FAILED);
 	assert_true(sasl_guess(s) == 0);
 	sasl_free(s);
 	assert_int_equal(plain(SPAN("\0" ADDRESS "\0disk is gone")), SASL_UNAVAILABLE);
 	assert_int_equal(sasl_password(env, &sess, SPAN(ADDRESS), SPAN("disk is gone"), &mem, &a),
 			 ERR_IO);
-	assert_int_equal(sasl_password(env, &sess, SPAN(ADDRESS), SPAN("wrong"), &mem, &a), ERR_AUTH);
+	assert_int_equal(sasl_password(env, &sess, SPAN(ADDRESS), SPAN("wrong"), &mem, &a),
+			 ERR_AUTH);
 	assert_int_equal(sasl_password(env, &sess, SPAN(ADDRESS), SPAN(PASSWORD), &mem, &a), 0);
 }
 
