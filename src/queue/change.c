@@ -109,8 +109,21 @@ static int write_drop(struct db_tx *tx, struct page *p)
 	return r < 0 ? r : 0;
 }
 
-static int write_one(struct db_tx *tx, const struct page *p, int64_t row)
+/* P's route for what waits by OLD: a word before it, such as "srs+", is about the reverse-path and stays. */
+static span rerouted(const struct page *p, span old, struct buf *b)
 {
+	span scheme = span_cut(&old, ':');
+	size_t plus = span_find(scheme, '+');
+	if (plus == SPAN_NPOS)
+		return p->route;
+	buf_put_span(b, span_sub(scheme, 0, plus + 1));
+	buf_put_span(b, p->route);
+	return buf_span(b);
+}
+
+static int write_one(struct db_tx *tx, const struct page *p, int64_t row, span old)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(1024);
 	switch (p->change) {
 	case QUEUE_RETRY:
 		return db_run(tx, "UPDATE recipient SET next_at = ?, fixed = 0 WHERE row = ?", "ii",
@@ -120,8 +133,8 @@ static int write_one(struct db_tx *tx, const struct page *p, int64_t row)
 	case QUEUE_RELEASE:
 		return db_run(tx, "UPDATE recipient SET held = 0 WHERE row = ?", "i", row);
 	case QUEUE_REROUTE:
-		return db_run(tx, "UPDATE recipient SET route = ? WHERE row = ?", "si", p->route,
-			      row);
+		return db_run(tx, "UPDATE recipient SET route = ? WHERE row = ?", "si",
+			      rerouted(p, old, &b), row);
 	case QUEUE_DROP:
 	case QUEUE_BOUNCE:
 		break;
@@ -137,7 +150,7 @@ static int write_page(struct db_tx *tx, void *arg)
 		return write_drop(tx, p);
 	for (size_t i = 0; r >= 0 && i < p->n; i++)
 		if (p->v[i].g)
-			r = write_one(tx, p, p->v[i].row);
+			r = write_one(tx, p, p->v[i].row, p->v[i].g->route->text);
 	return r;
 }
 
@@ -157,6 +170,7 @@ static struct group *regroup(struct page *p, size_t i)
 			     .fixed = g->fixed,
 			     .held = g->held };
 	_cleanup_(freep) int64_t *rows = xcalloc(p->n, sizeof(*rows));
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(1024);
 	for (size_t j = i; j < p->n; j++) {
 		if (p->v[j].g != g)
 			continue;
@@ -173,7 +187,7 @@ static struct group *regroup(struct page *p, size_t i)
 		/* The clock may have jumped back while it was held. */
 		w.due = w.fixed ? w.due : MIN(w.due, schedule_latest(p->q, p->now));
 	} else if (p->change == QUEUE_REROUTE) {
-		w.route = p->route;
+		w.route = rerouted(p, w.route, &b);
 	}
 	w.rows = rows;
 	struct group *made = schedule_add(p->q, &w);

@@ -97,6 +97,22 @@ static void held_can_be_dropped(void **state)
 	assert_int_equal(messages + rcpts + leased, 0);
 }
 
+/* What an alias sent on keeps the reverse-path that it was given. */
+static void reroute_keeps_the_reverse_path(void **state)
+{
+	struct fixture *f = *state;
+	struct queue_rcpt_in r[] = { to("a@x.test", "srs+smtp:x.test") };
+	struct queue_lease l;
+	size_t n;
+	assert_int_equal(accept_body(f, SPAN("m"), r, 1, NULL), 0);
+	assert_int_equal(queue_reroute(f->q, &all, SPAN("via:smart"), &n), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_true(lease(f, &l));
+		assert_true(span_eq_str(l.route, "srs+via:smart"));
+		reopen(f);
+	}
+}
+
 static void reroute_is_durable(void **state)
 {
 	struct fixture *f = *state;
@@ -241,11 +257,11 @@ static void pages_of_one_id(void **state)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
-	const struct CMUnitTest tests[] = { T(held_is_not_leased),
-					    T(held_can_be_dropped),
-					    T(reroute_is_durable),
-					    T(leases_by_filter),
-					    T(filters),
-					    T(pages_of_one_id) };
+	const struct CMUnitTest tests[] = {
+		T(held_is_not_leased), T(held_can_be_dropped),
+		T(reroute_is_durable), T(reroute_keeps_the_reverse_path),
+		T(leases_by_filter),   T(filters),
+		T(pages_of_one_id)
+	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
