@@ -43,6 +43,10 @@ struct conf_rule {
 	uint32_t min_priority; /* only messages of at least this priority (RFC 6710); 0: all */
 };
 /* A row of relay.routes. */
+struct conf_verp {
+	span sender; /* "user@domain" or "@domain" */
+};
+#define CONF_MAX_VERP 1000
 struct conf_route {
 	span domain; /* "example.org", ".example.org" (and all below it), "*" */
 	span sender; /* "user@domain", "@domain", or empty: whoever */
@@ -138,6 +142,8 @@ struct conf {
 	bool relay_ipv6;
 	uint32_t relay_per_destination;
 	bool relay_chunking;
+	struct conf_verp *verp;
+	size_t n_verp;
 	struct conf_relay_host *relay_hosts; /* of "via:NAME" */
 	size_t n_relay_hosts;
 	struct conf_route *routes; /* the first that fits decides */

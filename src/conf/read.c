@@ -402,6 +402,10 @@ static int check_whole(struct reader *r)
 				 "a domain in lower case whose mail arrives here, or nothing");
 	if (c->relay_source.n && sock_parse_ip(c->relay_source, 0, &unused) < 0)
 		return bad_value(r, "relay.source", "an IP address of this host, or nothing");
+	for (size_t i = 0; i < c->n_verp; i++)
+		if (span_find(c->verp[i].sender, '@') == SPAN_NPOS)
+			return bad_value(r, "relay.verp",
+					 "senders as user@example.org or @example.org");
 	for (size_t i = 0; i < c->n_relay_hosts; i++) {
 		const char *fault = relay_host_fault(c, &c->relay_hosts[i]);
 

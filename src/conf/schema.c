@@ -56,6 +56,11 @@ static const struct conf_option rule_columns[] = {
 	{ "max", CONF_DURATION, "0s", 0, 7 * DAY, .offset = COLUMN(conf_rule, max) },
 	{ "lifetime", CONF_DURATION, "0s", 0, 60 * DAY, .offset = COLUMN(conf_rule, lifetime) },
 };
+static const struct conf_option verp_columns[] = {
+	{ .name = "sender", .type = CONF_TEXT, .offset = COLUMN(conf_verp, sender) },
+};
+static const struct conf_table verp = TABLE(verp_columns, conf_verp, n_verp, CONF_MAX_VERP);
+
 static const struct conf_table rules = TABLE(rule_columns, conf_rule, n_retry_rules,
 					     CONF_MAX_RULES);
 
@@ -64,8 +69,7 @@ static const struct conf_option route_columns[] = {
 	{ "sender", CONF_TEXT, "", .offset = COLUMN(conf_route, sender) },
 	{ .name = "to", .type = CONF_TEXT, .offset = COLUMN(conf_route, to) },
 };
-static const struct conf_table routes =
-	TABLE(route_columns, conf_route, n_routes, CONF_MAX_ROUTES);
+static const struct conf_table routes = TABLE(route_columns, conf_route, n_routes, CONF_MAX_ROUTES);
 
 static const struct conf_option filter_columns[] = {
 	{ .name = "name", .type = CONF_TEXT, .offset = COLUMN(conf_filter, name) },
@@ -193,8 +197,7 @@ const struct conf_option conf_options[] = {
 	  "New connections of one IP address (IPv6: one /64) in a minute; 0 sets no limit.",
 	  AT(connection_rate) },
 	{ "limits.message_rate", CONF_COUNT, "600", 0, 1000000, NULL, CONF_RELOAD,
-	  "Messages that one IP address may send in a minute; 0 sets no limit.",
-	  AT(message_rate) },
+	  "Messages that one IP address may send in a minute; 0 sets no limit.", AT(message_rate) },
 	{ "limits.recipient_rate", CONF_COUNT, "3000", 0, 10000000, NULL, CONF_RELOAD,
 	  "Recipients that one IP address may name in a minute; 0 sets no limit.",
 	  AT(recipient_rate) },
@@ -290,7 +293,8 @@ const struct conf_option conf_options[] = {
 	  "as it is.",
 	  AT(srs) },
 	{ "forward.srs_domain", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
-	  "Domain of such reverse-paths; empty takes server.hostname. Mail for it must arrive here, "
+	  "Domain of such reverse-paths; empty takes server.hostname. Mail for it must arrive "
+	  "here, "
 	  "and its SPF record must name this server.",
 	  AT(srs_domain) },
 
@@ -305,9 +309,17 @@ const struct conf_option conf_options[] = {
 	  "Connections to one destination at the same time.", AT(relay_per_destination) },
 
 	{ "relay.chunking", CONF_BOOL, "no", 0, 0, NULL, CONF_RELOAD,
-	  "Whether messages go out with BDAT instead of DATA to servers that offer CHUNKING. It spares a "
+	  "Whether messages go out with BDAT instead of DATA to servers that offer CHUNKING. It "
+	  "spares a "
 	  "round trip with those that do not offer PIPELINING.",
 	  AT(relay_chunking) },
+	{ "relay.verp", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
+	  "Senders whose mail goes out with a reverse-path for each recipient (VERP), so that a "
+	  "bounce "
+	  "names the address that failed: a list of {sender: SENDER}, which is user@example.org or "
+	  "@example.org. news@example.org writes to amy@example.net as "
+	  "news+amy=example.net@example.org.",
+	  AT(verp), &verp },
 	{ "relay.hosts", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
 	  "Named hosts for the route via:NAME: a list of {name: NAME, host: HOST, port: 25, tls: "
 	  "verify, lmtp: no, user: USER, password_file: FILE}; name and host must be given. tls is "
@@ -317,9 +329,11 @@ const struct conf_option conf_options[] = {
 	  AT(relay_hosts), &relay_hosts },
 
 	{ "relay.routes", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,
-	  "Ways of mail for other hosts: a list of {domain: DOMAIN, sender: SENDER, to: WAY}, of which "
+	  "Ways of mail for other hosts: a list of {domain: DOMAIN, sender: SENDER, to: WAY}, of "
+	  "which "
 	  "the first that fits decides; where none does, the domain's MX hosts get it. DOMAIN is "
-	  "example.org, .example.org (and all below it) or *, the default; SENDER is user@example.org "
+	  "example.org, .example.org (and all below it) or *, the default; SENDER is "
+	  "user@example.org "
 	  "or @example.org, whoever if it is not given. WAY is mx, smtp:[HOST]:PORT, "
 	  "lmtp:[HOST]:PORT, smtp:DOMAIN (the MX hosts of that one), via:NAME (of relay.hosts), or "
 	  "\"refuse: TEXT\".",

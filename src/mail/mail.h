@@ -51,6 +51,11 @@ span mail_route_way(span route); /* without it */
 /* What the peer gets as reverse-path of a message of SENDER (text, or empty) that goes by ROUTE; in MEM.  One
  * that would become too long stays as it is. */
 span mail_reverse_path(struct core_env *env, span sender, span route, struct arena *mem);
+/* Is SENDER one of relay.verp, who gets a reverse-path for each recipient? */
+bool mail_wants_verp(const struct conf *c, span sender);
+/* "news+amy=example.net@example.org" for news@example.org writing to amy@example.net; in MEM.  SENDER itself where
+ * the addresses do not allow that (quoted, outside ASCII, more than 64 octets before the "@"). */
+span mail_verp_path(span sender, span rcpt, struct arena *mem);
 /* Is it a rewritten reverse-path of this host, by its looks? */
 bool mail_is_rewritten(struct core_env *env, const struct address *a);
 /* Do both lead to the same delivery? */

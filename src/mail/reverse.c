@@ -4,6 +4,8 @@
  * sender, so that our own reports go straight to him, and the date in them is that of the attempt. */
 #include "mail/mail_int.h"
 
+#define LOCAL_PART_MAX 64 /* RFC 5321 4.5.3.1.1 */
+
 #include "format/srs.h"
 #include "tls/hash.h"
 
@@ -67,4 +69,29 @@ bool mail_rewritten_back(struct core_env *env, const struct address *a, struct a
 			550, "5.7.1", SPAN("this rewritten address was not made by this server")
 		};
 	return r == SRS_OK;
+}
+
+/* What can stand unquoted in a local part (RFC 5321 4.1.2, Dot-string). */
+static bool is_dot_string(span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] == '"' || s.p[i] == '\\' || s.p[i] == '@' || (s.p[i] & 0x80))
+			return false;
+	return s.n > 0;
+}
+
+span mail_verp_path(span sender, span rcpt, struct arena *mem)
+{
+	size_t at = span_rfind(sender, '@'), to = span_rfind(rcpt, '@');
+	span local = span_sub(sender, 0, at), box, domain;
+
+	if (at == SPAN_NPOS || to == SPAN_NPOS)
+		return sender;
+	box = span_sub(rcpt, 0, to);
+	domain = span_from(rcpt, to + 1);
+	if (!is_dot_string(local) || !is_dot_string(box) || !is_dot_string(domain) ||
+	    domain.p[0] == '[' || local.n + rcpt.n + 1 > LOCAL_PART_MAX)
+		return sender;
+	return span_str(arena_printf(mem, "%.*s+%.*s=%.*s%.*s", SPAN_FMT(local), SPAN_FMT(box),
+				     SPAN_FMT(domain), SPAN_FMT(span_from(sender, at))));
 }

@@ -34,6 +34,21 @@ const struct conf_route *mail_transport(const struct conf *c, const struct addre
 	return NULL;
 }
 
+bool mail_wants_verp(const struct conf *c, span sender)
+{
+	_cleanup_(arena_donep) struct arena mem;
+	struct address a;
+	bool wants = false;
+
+	if (!c->n_verp || !sender.n)
+		return false;
+	arena_init(&mem);
+	if (address_parse(sender, ADDRESS_ALLOW_UTF8, &mem, &a) == ADDRESS_OK)
+		for (size_t i = 0; i < c->n_verp && !wants; i++)
+			wants = sender_fits(c->verp[i].sender, &a);
+	return wants;
+}
+
 span mail_route_way(span route)
 {
 	return span_starts(route, SPAN(MAIL_ROUTE_SRS))

@@ -121,8 +121,11 @@ void delivery_settle(struct delivery *d)
 
 void delivery_make_results(struct delivery *d)
 {
+	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
+
 	if (d->results)
 		return;
+	d->verp = mail_wants_verp(conf, d->lease.sender);
 	relay_sort_rcpts(&d->lease, &d->mem);
 	d->results = arena_array(&d->mem, struct queue_result, d->lease.n_rcpts);
 	for (size_t i = 0; i < d->lease.n_rcpts; i++)

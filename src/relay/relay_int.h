@@ -146,6 +146,7 @@ struct delivery {
 	bool asked_mx; /* the question under way is for MX */
 	struct relay_target *targets;
 	size_t n_targets, at;
+	bool verp;		  /* each recipient has a reverse-path of its own */
 	bool tried;		  /* LAST is about a target */
 	bool brought_home;	  /* what looped_job() found */
 	bool in_clear;		  /* TLS failed with this target: once more without */

@@ -169,6 +169,8 @@ static int prepare(struct delivery *d)
 		&(struct relay_part){ &d->conn->peer, l, d->rcpt_from, d->rcpt_n, clock_wall() },
 		&s);
 	s.sender = mail_reverse_path(d->relay->env, l->sender, l->route, &d->mem);
+	if (d->verp && span_eq(s.sender, l->sender))
+		s.sender = mail_verp_path(l->sender, l->rcpts[d->rcpt_from].address, &d->mem);
 	s.chunking = conf->relay_chunking;
 	s.rcpts = rcpts;
 	for (size_t i = 0; i < d->rcpt_n; i++) {
@@ -267,12 +269,15 @@ static void try_another(struct delivery *d, const struct relay_reason *reason)
 void delivery_begin_send(struct delivery *d)
 {
 	struct conn *c = d->conn;
+	struct relay_opened peer = c->peer;
 	struct relay_reason reason;
 	struct relay_part part;
 	bool other;
 
 	delivery_make_results(d);
-	part = relay_part_of(&c->peer, &d->lease, d->rcpt_from, clock_wall());
+	if (d->verp)
+		peer.rcpt_max = 1;
+	part = relay_part_of(&peer, &d->lease, d->rcpt_from, clock_wall());
 	d->rcpt_n = part.n;
 	if (!relay_suits(&part, &reason, &other)) {
 		if (other)

@@ -39,7 +39,8 @@ def lab():
     - {{name: store, host: "{it.address(72)}", port: {alpha.mx}, tls: none, lmtp: yes}}
 """
         alpha.settings(f"relay:\n  hosts:{hosts}  routes:\n"
-                 "    - {sender: u@shared.test, domain: beta.test, to: \"via:smart\"}\n")
+                 "    - {sender: u@shared.test, domain: beta.test, to: \"via:smart\"}\n"
+                 "  verp: [{sender: news@alpha.test}]\n")
         yield it
 
 
@@ -207,7 +208,7 @@ def test_eight_bits_become_seven(lab, alpha, place):
     got = email.message_from_bytes(unstuff(body))
     assert got["Content-Transfer-Encoding"] in ("quoted-printable", "base64")
     assert got.get_payload(decode=True).decode().endswith(text)
-    assert events(wait_for(lambda: alpha.trace(trace)), "relay.downgraded")
+    assert wait_for(lambda: events(alpha.trace(trace), "relay.downgraded"))
 
 
 def test_eight_bits_stay_where_they_may(lab, alpha, place):
@@ -268,6 +269,21 @@ def test_priority_and_time_go_on(lab, alpha, place):
     assert per_rcpt["Status"] == "5.3.3"
 
 
+def test_verp(lab, alpha, place):
+    """A reverse-path for each recipient, to which a bounce comes back."""
+    to = [f"r{i}@{place.domain}" for i in range(3)]
+    alpha.account("news")
+    with place.sink() as sink:
+        send(alpha, to, sender="news@alpha.test")
+        mails = sink.wait(3)
+        assert sink.connections == 1
+    assert sorted((sender, rcpts) for sender, rcpts, _ in mails) == \
+        [(f"news+r{i}={place.domain}@alpha.test", [f"r{i}@{place.domain}"]) for i in range(3)]
+    with alpha.smtp_in() as s:
+        s.deliver("", mails[0][0], message("mailer@sink.test", mails[0][0]))
+    assert len(alpha.wait_messages("news@alpha.test")) == 1
+
+
 # ------------------------------------------------------------------ a domain that becomes ours
 
 def test_domain_that_became_ours(lab, alpha):
@@ -282,7 +298,7 @@ def test_domain_that_became_ours(lab, alpha):
     got = alpha.wait_messages(to)
     assert len(got) == 1 and got[0].endswith(sent)
     assert alpha.queue(to=to) == [] and alpha.messages(address) == []
-    assert events(alpha.trace(trace), "route.changed")
+    assert wait_for(lambda: events(alpha.trace(trace), "route.changed"))
 
 
 def test_our_own_mx(lab, alpha):
@@ -296,5 +312,5 @@ def test_our_own_mx(lab, alpha):
     alpha.ask("account add", address=to, password="y" * 16)
     lab.passwords[to] = "y" * 16
     assert len(alpha.wait_messages(to)) == 1
-    assert events(wait_for(lambda: alpha.trace(trace)), "route.changed")
+    assert wait_for(lambda: events(alpha.trace(trace), "route.changed"))
     assert alpha.messages(address) == []

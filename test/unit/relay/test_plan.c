@@ -165,12 +165,42 @@ static void test_deliver_by(void **state)
 	assert_int_equal(s.by_seconds, -5);
 }
 
+static void test_verp(void **state)
+{
+	static const struct {
+		const char *sender, *rcpt, *path;
+	} rows[] = {
+		{ "news@us.test", "amy@x.test", "news+amy=x.test@us.test" },
+		{ "news@us.test", "amy+tag@x.test", "news+amy+tag=x.test@us.test" },
+		{ "a.b@us.test", "c@x.test", "a.b+c=x.test@us.test" },
+		{ "news@us.test", "\"a b\"@x.test", "news@us.test" },
+		{ "\"n\"@us.test", "amy@x.test", "\"n\"@us.test" },
+		{ "news@us.test", "amy@[192.0.2.1]", "news@us.test" },
+		{ "news@us.test", "j\xc3\xb6rg@x.test", "news@us.test" },
+		{ "news@us.test", "a1234567890123456789012345678901234567890123456789012@x.test",
+		  "news@us.test" }, /* 65 octets */
+		{ "news@us.test", "1234567890123456789012345678901234567890123456789012@x.test",
+		  "news+1234567890123456789012345678901234567890123456789012=x.test@us.test" },
+		{ "", "amy@x.test", "" },
+	};
+	struct arena mem;
+
+	arena_init(&mem);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		span path = mail_verp_path(span_str(rows[i].sender), span_str(rows[i].rcpt), &mem);
+
+		if (!span_eq_str(path, rows[i].path))
+			fail_msg("\"%.*s\" instead of \"%s\"", SPAN_FMT(path), rows[i].path);
+	}
+	arena_done(&mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_size),	   cmocka_unit_test(test_smtputf8),
 		cmocka_unit_test(test_limits),	   cmocka_unit_test(test_require_tls),
-		cmocka_unit_test(test_deliver_by),
+		cmocka_unit_test(test_deliver_by), cmocka_unit_test(test_verp),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
