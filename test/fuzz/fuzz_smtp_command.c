@@ -5,6 +5,7 @@
 
 #include "smtp/lex.h"
 #include "smtp/parse.h"
+#include "smtp/xclient.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
@@ -30,6 +31,32 @@ static void round_trip(const struct smtp_command *c, struct arena *mem)
 		abort();
 }
 
+static void check_terms(const struct smtp_command *c)
+{
+	if (c->priority < -9 || c->priority > 9 || c->by_seconds > 999999999 ||
+	    c->by_seconds < -999999999 || (c->by_return && c->by_seconds < 1) ||
+	    (c->hold_for && c->hold_until) || c->hold_for < 0 || c->hold_until < 0)
+		abort();
+}
+
+static void check_harmless(span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((uint8_t)s.p[i] < 32 || s.p[i] == 127)
+			abort();
+}
+
+static void check_xclient(span args, struct arena *mem)
+{
+	struct smtp_xclient x;
+
+	if (!smtp_xclient_parse(args, mem, &x))
+		return;
+	check_harmless(x.name);
+	check_harmless(x.login);
+	check_harmless(span_str(x.ip));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	_cleanup_(arena_donep) struct arena mem;
@@ -46,8 +73,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		return 0;
 	if (rule->verb == SMTP_MAIL || rule->verb == SMTP_RCPT)
 		round_trip(&c, &mem);
-	for (size_t i = 0; i < c.envid.n; i++)
-		if (c.envid.p[i] < 32)
-			abort();
+	if (rule->verb == SMTP_XCLIENT)
+		check_xclient(c.text, &mem);
+	check_terms(&c);
+	check_harmless(c.envid);
 	return 0;
 }
