@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/maillog.h"
 
 enum { LINE_MAX_BYTES = 16 * 1024, VALUE_MAX_BYTES = 1024 };
 
@@ -143,6 +144,11 @@ static void put_head(struct buf *b, enum log_level level, const char *name, bool
 		   when, conf.role, level_name(level), name);
 }
 
+static void write_line(const struct buf *b)
+{
+	ssize_t ignored _unused_ = write(conf.fd, b->p, b->n); /* nowhere to complain */
+}
+
 void log_fields(enum log_level level, const char *name, const struct log_field *f)
 {
 	if (!log_enabled(level))
@@ -150,6 +156,11 @@ void log_fields(enum log_level level, const char *name, const struct log_field *
 	bool json = conf.format == LOG_JSON;
 	_cleanup_(buf_donep) struct buf b = BUF_INIT(LINE_MAX_BYTES);
 	buf_reserve(&b, 512);
+	if (conf.format == LOG_MAILLOG) {
+		maillog_put(&b, clock_wall(), conf.role, name, f);
+		write_line(&b);
+		return;
+	}
 	put_head(&b, level, name, json);
 	for (; f->type != LOG_F_END; f++) {
 		size_t before = b.n;
@@ -162,5 +173,5 @@ void log_fields(enum log_level level, const char *name, const struct log_field *
 		}
 	}
 	buf_put_str(&b, json ? "}\n" : "\n");
-	ssize_t ignored _unused_ = write(conf.fd, b.p, b.n); /* nowhere to complain */
+	write_line(&b);
 }

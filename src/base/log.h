@@ -1,4 +1,5 @@
-/* The log: one line per event on stderr (or a file), logfmt or JSON; peer bytes always escaped.
+/* The log: one line per event on stderr (or a file), logfmt, JSON, or the lines of syslog's mail
+ * programs (base/maillog.h); peer bytes always escaped.
  *
  *   2026-11-21T23:05:07.123Z core info smtp.accepted id=01j... from="a@b" size=4096
  *
@@ -10,7 +11,7 @@
 #include "base/event.h"
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_NOTICE, LOG_WARNING, LOG_ERROR, LOG_ALARM };
-enum log_format { LOG_LOGFMT, LOG_JSON };
+enum log_format { LOG_LOGFMT, LOG_JSON, LOG_MAILLOG };
 
 void log_setup(const char *role, enum log_level min, enum log_format fmt, int fd);
 bool log_enabled(enum log_level l);

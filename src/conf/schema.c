@@ -408,8 +408,9 @@ const struct conf_option conf_options[] = {
 
 	{ "log.level", CONF_CHOICE, "info", 0, 0, "debug|info|notice|warning|error|alarm",
 	  CONF_RELOAD, "The least level that is logged.", AT(log_level) },
-	{ "log.format", CONF_CHOICE, "logfmt", 0, 0, "logfmt|json", CONF_RELOAD,
-	  "Form of the log's lines.", AT(log_format) },
+	{ "log.format", CONF_CHOICE, "logfmt", 0, 0, "logfmt|json|maillog", CONF_RELOAD,
+	  "Form of the log's lines: words with values, JSON, or lines that look like those of Postfix, for tools "
+	  "that read them (the program is called postrider).", AT(log_format) },
 	{ "events.retention", CONF_DURATION, "30d", HOUR, 3650 * DAY, NULL, CONF_RELOAD,
 	  "How long the timeline of messages is kept.", AT(events_retention) },
 	{ "lab.enabled", CONF_BOOL, "no", 0, 0, NULL, CONF_RESTART,

@@ -1,6 +1,8 @@
 /* Settling a lease: expiry, notifications (RFC 3464), the timeline. */
 #include "mail/mail_int.h"
 
+#include "base/log.h"
+
 #include <stdio.h>
 
 #include "format/dsn.h"
@@ -232,6 +234,45 @@ static bool make_report(struct settle *s, struct queue_message_in *ret, struct b
 	return true;
 }
 
+/* Seconds as Postfix tells them: two digits that matter. */
+static const char *seconds(usec t, struct arena *mem)
+{
+	double s = (double)MAX(t, 0) / USEC_SEC;
+
+	return arena_printf(mem, s >= 100 ? "%.0f" : "%.2g", s);
+}
+
+/* The way of the message in four parts: until it was on disk, until it was tried, until a connection
+ * could be used, until the answer. */
+static void log_rcpt(const struct settle *s, const struct queue_rcpt *rcpt,
+		     const struct queue_result *r)
+{
+	static const char *const outcome[] = { [OUTCOME_DELIVERED] = "sent",
+					       [OUTCOME_FAILED] = "bounced",
+					       [OUTCOME_DEFERRED] = "deferred" };
+	const struct queue_lease *l = s->lease;
+	bool local = mail_route_is_local(l->route);
+	usec begun = id_time(&l->id), now = clock_wall(), sent = l->sent_at ? l->sent_at : now;
+	struct arena *mem = s->mem;
+
+	if (!log_enabled(LOG_INFO))
+		return;
+	log_event(LOG_INFO, "mail.rcpt", F_ID("id", &l->id), F_SPAN("to", rcpt->address),
+		  F_STR("part", local				       ? "local"
+				: span_starts(l->route, SPAN("lmtp:")) ? "lmtp"
+								       : "smtp"),
+		  F_SPAN("relay", r->remote.n ? r->remote
+				  : local     ? SPAN("local")
+					      : SPAN("none")),
+		  F_STR("delay", seconds(now - begun, mem)),
+		  F_STR("delays",
+			arena_printf(mem, "%s/%s/%s/%s", seconds(l->accepted_at - begun, mem),
+				     seconds(l->leased_at - l->accepted_at, mem),
+				     seconds(sent - l->leased_at, mem), seconds(now - sent, mem))),
+		  F_STR("status", r->status), F_STR("outcome", outcome[r->outcome]),
+		  F_SPAN("reply", span_sub(r->reply, 0, 500)));
+}
+
 /* One step per recipient, and the counters. */
 static void note(struct settle *s, bool reported, const struct id *dsn_id)
 {
@@ -257,6 +298,7 @@ static void note(struct settle *s, bool reported, const struct id *dsn_id)
 		if (r->remote.n)
 			event_span(e, "remote", r->remote, s->mem);
 		event_u64(e, "attempt", rcpt->attempts + 1, s->mem);
+		log_rcpt(s, rcpt, r);
 		if (r->outcome == OUTCOME_DELIVERED && !mail_route_is_local(s->lease->route))
 			count_add(COUNT_DELIVERED_REMOTE, 1);
 		if (r->outcome == OUTCOME_DEFERRED)

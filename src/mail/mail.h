@@ -104,7 +104,8 @@ struct mail_transaction {
 	int spool_fd;
 	uint64_t body_size;
 	struct message_scan scan;
-	span message_id; /* the one that was made for it, or empty */
+	span message_id; /* of its header, or the one that was made for it; or empty */
+	span stored;	 /* the address whose mailbox has it, if that is all that became of it */
 	/* What others say of it (mail_inspect); WAKE(WAKE_ARG, WAKE_ID) is called from any thread, must
 	 * only post, and asks for mail_inspect() again.  Late ones may come after the transaction. */
 	struct mail_inspection *inspection;

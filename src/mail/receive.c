@@ -311,6 +311,7 @@ static int store_direct(struct receive *r, const struct mail_route *to, bool *re
 	event_span(ev, "mailbox", mail_mailbox_of(to->route), &r->t->mem);
 	event_u64(ev, "uid", uid.v, &r->t->mem);
 	count_add(COUNT_DELIVERED_LOCAL, 1);
+	r->t->stored = address_text(&to->address, &r->t->mem);
 	return 0;
 }
 
@@ -508,6 +509,8 @@ static void write_timeline(struct receive *r, const struct mail_verdict *v)
 		keys[n++] = r->facts.message_id_value;
 	if (t->message_id.n)
 		keys[n++] = t->message_id;
+	else
+		t->message_id = span_sub(r->facts.message_id_value, 0, 1000);
 	for (struct mail_rcpt *m = t->rcpts; m; m = m->next)
 		keys[n++] = address_text(&m->address, &t->mem);
 	for (size_t i = 0; i < r->n; i++) /* those that an alias leads to */

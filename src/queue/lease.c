@@ -99,6 +99,7 @@ int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue
 	pthread_mutex_unlock(&q->lock);
 	int r = read_group(q, g, mem, ret);
 	if (r > 0) {
+		ret->leased_at = clock_wall();
 		usec by = ret->terms.by_return ? 0 : ret->terms.deliver_by;
 		ret->warn_at = warn_after ? MAX(ret->accepted_at, ret->held_until) + warn_after : 0;
 		if (by && (!ret->warn_at || by < ret->warn_at))

@@ -123,6 +123,8 @@ struct queue_lease {
 	uint64_t size;
 	usec accepted_at;
 	usec warn_at; /* from then on a delay is told, at the latest when TERMS said to deliver by; 0: never */
+	usec leased_at; /* wall */
+	usec sent_at;   /* the caller's: when its last transmission began; 0: none did */
 	struct queue_terms terms;
 	usec held_until; /* 0: was not held */
 	bool smtputf8, body_8bit, is_dsn, ret_full, ret_hdrs;

@@ -286,6 +286,7 @@ void delivery_begin_send(struct delivery *d)
 			delivery_end_with(d, &reason);
 		return;
 	}
+	d->lease.sent_at = clock_wall();
 	c->state = CONN_PREPARING;
 	relay_post_job(d, prepare_job);
 }

@@ -2,6 +2,8 @@
  * business. */
 #include "smtp/session_int.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 
 #define REFUSING (MESSAGE_NUL | MESSAGE_BARE_CR | MESSAGE_BARE_LF)
@@ -56,19 +58,21 @@ static struct mail_verdict judge(struct smtp_job *j, bool *ret_recorded)
 	return v;
 }
 
-static void log_verdict(const struct mail_transaction *t, const struct mail_verdict *v)
+static void log_accepted(struct mail_transaction *t, const struct mail_verdict *v)
 {
-	bool accepted = v->code < 300;
-	char ip[SOCK_TEXT];
-	struct arena mem;
+	char ip[SOCK_TEXT], delay[32];
 
-	arena_init(&mem);
+	if (!log_enabled(LOG_INFO))
+		return;
 	sock_ip_text(&t->peer, ip);
-	log_event(LOG_INFO, accepted ? "smtp.accepted" : "smtp.rejected", F_ID("id", &t->id),
-		  F_STR("peer", ip), F_SPAN("from", address_text(&t->sender, &mem)),
-		  F_U64("rcpts", t->n_rcpts), F_U64("size", t->body_size), F_U64("code", v->code),
-		  F_STR("status", v->enhanced), F_SPAN("text", v->text));
-	arena_done(&mem);
+	snprintf(delay, sizeof delay, "%.2g",
+		 (double)MAX(clock_wall() - id_time(&t->id), 0) / USEC_SEC);
+	log_event(LOG_INFO, "smtp.accepted", F_ID("id", &t->id), F_SPAN("client", smtp_client(t)),
+		  F_STR("peer", ip), F_SPAN("login", t->account.address),
+		  F_SPAN("from", address_text(&t->sender, &t->mem)),
+		  F_SPAN("message_id", t->message_id), F_U64("rcpts", t->n_rcpts),
+		  F_U64("size", t->body_size), F_SPAN("stored", t->stored), F_STR("delay", delay),
+		  F_U64("code", v->code), F_STR("status", v->enhanced), F_SPAN("text", v->text));
 }
 
 /* In the order of RCPT, but not for those that a filter added. */
@@ -123,7 +127,10 @@ static void finish(struct smtp_job *j)
 		event_span(e, "text", v.text, &t->mem);
 		count_add(COUNT_SMTP_REJECTED, 1);
 	}
-	log_verdict(t, &v);
+	if (v.code < 300)
+		log_accepted(t, &v);
+	else
+		smtp_log_rejected(t, SPAN_NULL, &v);
 	answer(j, &v);
 	if (recorded) /* nothing is left to tell */
 		st->rejected = t->n_rcpts = 0;

@@ -108,9 +108,7 @@ static void note(struct smtp_job *j, const struct address *a, const struct mail_
 	event_span(e, "text", v->text, &t->mem);
 	j->st->rejected++;
 	count_add(COUNT_SMTP_REJECTED, 1);
-	log_event(LOG_INFO, "smtp.rejected", F_ID("id", &t->id),
-		  F_SPAN("from", address_text(&t->sender, &t->mem)), F_SPAN("to", text),
-		  F_U64("code", v->code), F_STR("status", v->enhanced), F_SPAN("text", v->text));
+	smtp_log_rejected(t, text, v);
 }
 
 /* Whoever looks for names hears slower answers, and then none. */

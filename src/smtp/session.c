@@ -59,6 +59,23 @@ struct smtp_phase smtp_phase_of(const struct smtp_job *j)
 	};
 }
 
+span smtp_client(const struct mail_transaction *t)
+{
+	return t->peer_name.n ? t->peer_name : SPAN("unknown");
+}
+
+void smtp_log_rejected(struct mail_transaction *t, span to, const struct mail_verdict *v)
+{
+	char ip[SOCK_TEXT];
+
+	sock_ip_text(&t->peer, ip);
+	log_event(LOG_INFO, "smtp.rejected", F_ID("id", &t->id), F_SPAN("client", smtp_client(t)),
+		  F_STR("peer", ip), F_SPAN("helo", t->helo),
+		  F_STR("proto", t->esmtp ? "ESMTP" : "SMTP"),
+		  F_SPAN("from", address_text(&t->sender, &t->mem)), F_SPAN("to", to),
+		  F_U64("code", v->code), F_STR("status", v->enhanced), F_SPAN("text", v->text));
+}
+
 void smtp_drop_mail(struct core_env *env, struct smtp_session *st, const char *why)
 {
 	struct mail_transaction *t = st->mail;

@@ -52,6 +52,11 @@ bool smtp_is_submission(const struct sess *s);
 bool smtp_is_lmtp(const struct sess *s);
 struct smtp_phase smtp_phase_of(const struct smtp_job *j);
 
+/* The client's verified name, or "unknown". */
+span smtp_client(const struct mail_transaction *t);
+/* A recipient (TO), or the message (TO empty), was refused. */
+void smtp_log_rejected(struct mail_transaction *t, span to, const struct mail_verdict *v);
+
 /* Ends the transaction without a message; what happened so far goes to the timeline.  WHY is an
  * event name. */
 void smtp_drop_mail(struct core_env *env, struct smtp_session *st, const char *why);

@@ -147,3 +147,40 @@ def test_aliases(alpha, names, tmp_path):
         s.sendmail("x@elsewhere.test", "postmaster@alpha.test", "Subject: s\r\n\r\nhi\r\n")
     assert alpha.wait_messages(b)
     assert not alpha.messages(a)
+
+
+def test_log_for_old_tools(lab, alpha, sendmail):
+    """pflogsumm reads our log, and its sums are right."""
+    path = os.path.join(alpha.dir, "postrider.yaml")
+    with open(path) as f:
+        old = f.read()
+    with open(path, "w") as f:
+        f.write(old + "\nlog:\n  format: maillog\n")
+    log = os.path.join(alpha.dir, "log")
+    before = os.path.getsize(log)
+    try:
+        assert alpha.cli("reload").returncode == 0
+        here, there = alpha.account()[0], lab.beta.account()[0]
+        for to in (here, there):
+            assert sendmail("-fme@alpha.test", to).returncode == 0
+        assert sendmail("-fme@alpha.test", "nobody-at-all@alpha.test").returncode == 67
+        assert sendmail("-fme@alpha.test", "x@fail.test").returncode == 0
+
+        def lines():
+            with open(log, "rb") as f:
+                f.seek(before)
+                return f.read().decode()
+        wait_for(lambda: "status=deferred" in lines() and lines().count("status=sent") == 2)
+    finally:
+        with open(path, "w") as f:
+            f.write(old)
+        alpha.cli("reload")
+        alpha.ask("queue drop", all=True)
+    p = subprocess.run(["pflogsumm", "--syslog-name=postrider"], input=lines(), text=True, capture_output=True)
+    assert p.returncode == 0, p.stderr
+    totals = dict(line.split(None, 1)[::-1] for line in p.stdout.split("Grand Totals")[1].splitlines()
+                  if line.strip() and line.split()[0].isdigit() and " " in line.strip())
+    totals = {k.split("(")[0].strip(): v for k, v in totals.items()}
+    assert totals["received"] == "3" and totals["delivered"] == "2" and totals["deferred"] == "1", p.stdout
+    assert totals["rejected"] == "1", p.stdout
+    assert here in p.stdout and there in p.stdout
