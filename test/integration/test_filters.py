@@ -2,8 +2,10 @@
 
 import base64
 import email
+import os
 import re
 import shutil
+import ssl
 import subprocess
 import time
 
@@ -11,7 +13,7 @@ import pytest
 
 from filters import (CONTINUE, STRANGER, Chain, Daemon, Hook, Milter, add, deliver, frame, free_port,
                      rcpt_reply, scratch, verdicts)
-from lab import message, wait_for
+from lab import message, run, wait_for
 
 ALICE = "alice@alpha.test"
 
@@ -170,6 +172,26 @@ def test_hook_answers_that_are_none(alpha):
     assert len(h.asked) == len(answers) and not alpha.messages(to)
 
 
+def test_hook_over_tls(alpha, tmp_path):
+    """By name, and only with a certificate that verifies."""
+    to, _ = alpha.account()
+    good = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    good.load_cert_chain(f"{alpha.dir}/cert.pem", f"{alpha.dir}/key.pem")
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    p = run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/cert", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost"])
+    assert p.returncode == 0, p.stderr
+    own.load_cert_chain(f"{tmp_path}/cert", f"{tmp_path}/key")
+    with Hook({"action": "defer", "text": "heard"}, tls=good) as h, Chain(alpha, hook(h)):
+        assert deliver(alpha, to, message(STRANGER, to)) == "451 4.7.1 heard"
+    with Hook({"action": "defer", "text": "heard"}, tls=own) as h, Chain(alpha, hook(h, on_error="accept")):
+        reply = deliver(alpha, to, message(STRANGER, to))
+        assert reply.startswith("250") and not h.asked
+    row, = verdicts(alpha, reply.split()[-1])
+    assert row["action"] == "failed" and "certificate" in row["text"]
+
+
 def test_hook_hangs(alpha):
     to, _ = alpha.account()
     with Hook(lambda q: time.sleep(3) or {"action": "accept"}) as h, \
@@ -241,8 +263,11 @@ worker "rspamd_proxy" {{ bind_socket = "127.0.0.1:{port}"; milter = yes; timeout
 """)
     with open(f"{dir}/tld", "w") as f:
         f.write("test\n")
-    shutil.chown(dir, "_rspamd", "_rspamd")
-    with Daemon(dir, ["rspamd", "-f", f"--var=DBDIR={dir}", "-u", "_rspamd", "-g", "_rspamd", "-c", f"{dir}/rspamd.conf"],
+    user = []
+    if os.geteuid() == 0:
+        shutil.chown(dir, "_rspamd", "_rspamd")
+        user = ["-u", "_rspamd", "-g", "_rspamd"]
+    with Daemon(dir, ["rspamd", "-f", f"--var=DBDIR={dir}", *user, "-c", f"{dir}/rspamd.conf"],
                 port) as d:
         yield d
     shutil.rmtree(dir)

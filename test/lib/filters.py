@@ -137,7 +137,7 @@ class Hook:
     """An HTTP server that answers each POST with ANSWER: an object, or a function of the request's
     object that gives one, or (status, bytes)."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, tls=None):
         self.answer, self.asked = answer, []
         hook = self
 
@@ -159,7 +159,12 @@ class Hook:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
+        port = self.server.server_address[1]
+        self.url = f"http://127.0.0.1:{port}/hook"
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True,
+                                                 do_handshake_on_connect=False)
+            self.url = f"https://localhost:{port}/hook"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def __enter__(self):
