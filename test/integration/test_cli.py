@@ -13,8 +13,9 @@ from lab import Lab, message, postrider, temp_dir, wait_for
 COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "config show",
             "config manual", "domain add", "domain set", "domain rm", "domain list", "account add",
             "account set", "account passwd", "account rm", "account list", "account check",
-            "alias add", "alias rm", "alias list", "queue list", "queue show", "queue retry", "queue hold",
-            "queue release", "queue reroute", "queue bounce", "queue drop", "ban list", "ban add", "ban rm", "trace",
+            "alias add", "alias set", "alias rm", "alias list", "alias import", "queue list", "queue show",
+            "queue retry", "queue hold", "queue release", "queue reroute", "queue bounce", "queue drop", "mailq",
+            "ban list", "ban add", "ban rm", "explain rcpt", "srs rotate", "trace",
             "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]
 
 
