@@ -40,10 +40,9 @@ bool mail_wants_verp(const struct conf *c, span sender)
 	struct address a;
 	bool wants = false;
 
-	if (!c->n_verp || !sender.n)
-		return false;
 	arena_init(&mem);
-	if (address_parse(sender, ADDRESS_ALLOW_UTF8, &mem, &a) == ADDRESS_OK)
+	if (c->n_verp && sender.n &&
+	    address_parse(sender, ADDRESS_ALLOW_UTF8, &mem, &a) == ADDRESS_OK)
 		for (size_t i = 0; i < c->n_verp && !wants; i++)
 			wants = sender_fits(c->verp[i].sender, &a);
 	return wants;
