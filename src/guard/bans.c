@@ -12,6 +12,7 @@ static const char *const proto_names[SESS_PROTO_COUNT] = {
 	[SESS_PROTO_SUBMISSION] = "submission",
 	[SESS_PROTO_IMAP] = "imap",
 	[SESS_PROTO_POP3] = "pop3",
+	[SESS_PROTO_LMTP] = "lmtp",
 };
 
 static const struct db_migration steps[] = {

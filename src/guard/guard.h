@@ -56,7 +56,7 @@ bool guard_login_failed(struct guard *g, const struct conf *conf, struct sess *s
 /* The name of a protocol in bans, and back; NULL, or SESS_PROTO_COUNT: there is none. */
 const char *guard_proto_name(enum sess_proto p);
 enum sess_proto guard_proto_find(span name);
-#define GUARD_ALL ((1u << SESS_PROTO_COUNT) - 1)
+#define GUARD_ALL (((1u << SESS_PROTO_COUNT) - 1) & ~(1u << SESS_PROTO_LOCAL)) /* programs of this machine have no address */
 
 struct guard_ban {
 	struct net net;
