@@ -362,13 +362,12 @@ int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_
 
 bool mail_return_overdue(struct core_env *env, const struct queue_lease *l)
 {
-	_cleanup_(arena_donep) struct arena mem;
+	_cleanup_(arena_donep) struct arena mem = { 0 };
 	struct event_list events;
 	struct queue_result *results;
 
 	if (!queue_overdue(l, clock_wall()))
 		return false;
-	arena_init(&mem);
 	event_list_init(&events, &mem);
 	results = arena_array(&mem, struct queue_result, l->n_rcpts);
 	for (size_t i = 0; i < l->n_rcpts; i++)
