@@ -24,7 +24,7 @@ static int what(struct admin_request *r, struct guard_ban *ret)
 		return 0;
 	if (p == SESS_PROTO_COUNT)
 		return admin_fail(r, ERR_INVAL,
-				  "protocol: expected smtp, submission, imap or pop3");
+				  "protocol: expected smtp, submission, imap, pop3 or lmtp");
 	ret->protos = 1u << p;
 	return 0;
 }

@@ -18,6 +18,14 @@ static struct guard *g;
 static size_t tells;
 static struct sess_ban told;
 
+/* Takes the place of sys/sessions.c: the sessions here belong to no table. */
+static usec held;
+
+void sess_hold(struct sess *s, usec d)
+{
+	held = d;
+}
+
 static void tell(void *arg, const struct sess_ban *ban)
 {
 	tells++;
@@ -53,6 +61,7 @@ static int setup(void **state)
 			      .message_rate = 5,
 			      .unknown_rcpts = 3,
 			      .auth_failures = 4,
+			      .tarpit_max = USEC_SEC,
 			      .ban_time = 3600 * USEC_SEC };
 	strcpy(dir, "/tmp/test_guard.XXXXXX");
 	assert_non_null(mkdtemp(dir));
@@ -123,6 +132,7 @@ static void test_wrong_passwords(void **state)
 	assert_int_equal(log_in_wrong(&imap, "192.0.2.1", "aaaaaaaaaaaaaaaaaaaaaaaa"), 0); /* G3 */
 	assert_int_equal(log_in_wrong(&imap, "192.0.2.1", "abcbcdabcd"), 0);
 	assert_true(may_log_in(&imap, "192.0.2.1"));
+	assert_int_equal(held, conf.tarpit_max); /* the tenth error of one session */
 	assert_int_equal(log_in_wrong(&imap, "192.0.2.1", "e"), 1);
 	assert_false(may_log_in(&imap, "192.0.2.1"));
 	assert_true(may_log_in(&smtp, "192.0.2.1")); /* per protocol */
