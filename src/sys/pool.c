@@ -1,7 +1,9 @@
 #include "sys/pool.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -19,17 +21,27 @@ struct keyed {
 	struct fifo aside;
 };
 
+/* A thread that found nothing to do.  Each sleeps on its own, and who slept last is woken first: it is
+ * the warmest, and one system call wakes it.  (Out of a condition variable it would come holding the
+ * lock as if others waited for it, which costs a second call at every unlock.) */
+struct worker {
+	pthread_t thread;
+	struct worker_lane *lane;
+	sem_t wakeup;
+	struct worker *next_idle;
+};
+
 struct worker_lane {
 	struct pool *pool;
 	pthread_mutex_t lock;
-	pthread_cond_t wakeup;
 	struct fifo queue; /* in order of posting */
 	struct fifo ready; /* were aside, may run now: older than all of QUEUE */
 	struct idmap *keys;
 	size_t waiting; /* queue + ready + aside */
 	bool closing;
-	pthread_t *threads;
-	unsigned thread_count;
+	struct worker *idle;
+	struct worker *workers;
+	unsigned worker_count;
 };
 
 struct pool {
@@ -108,16 +120,36 @@ static struct job *take(struct worker_lane *l)
 	return j;
 }
 
+static void sleep_until_woken(struct worker *w)
+{
+	while (sem_wait(&w->wakeup) != 0 && errno == EINTR)
+		;
+}
+
+/* Under the lock: the worker to wake, which its caller does without the lock, or NULL. */
+static struct worker *pop_idle(struct worker_lane *l)
+{
+	struct worker *w = l->idle;
+	if (w)
+		l->idle = w->next_idle;
+	return w;
+}
+
 static void *work(void *arg)
 {
-	struct worker_lane *l = arg;
+	struct worker *w = arg;
+	struct worker_lane *l = w->lane;
 	pthread_mutex_lock(&l->lock);
 	for (;;) {
 		struct job *j = take(l);
 		if (!j && l->closing)
 			break;
 		if (!j) {
-			pthread_cond_wait(&l->wakeup, &l->lock);
+			w->next_idle = l->idle;
+			l->idle = w;
+			pthread_mutex_unlock(&l->lock);
+			sleep_until_woken(w);
+			pthread_mutex_lock(&l->lock);
 			continue;
 		}
 		uint64_t key = l->pool->per_key ? j->key : 0; /* FN may free the job */
@@ -138,16 +170,18 @@ static void lane_start(struct pool *p, enum lane which, unsigned threads)
 	struct worker_lane *l = &p->lanes[which];
 	l->pool = p;
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_cond_init(&l->wakeup, NULL);
 	fifo_init(&l->queue);
 	fifo_init(&l->ready);
 	l->keys = idmap_new();
-	l->thread_count = MAX(threads, 1u);
-	l->threads = xcalloc(l->thread_count, sizeof(*l->threads));
-	for (unsigned i = 0; i < l->thread_count; i++) {
-		if (pthread_create(&l->threads[i], NULL, work, l) != 0)
+	l->worker_count = MAX(threads, 1u);
+	l->workers = xcalloc(l->worker_count, sizeof(*l->workers));
+	for (unsigned i = 0; i < l->worker_count; i++) {
+		struct worker *w = &l->workers[i];
+		w->lane = l;
+		sem_init(&w->wakeup, 0, 0);
+		if (pthread_create(&w->thread, NULL, work, w) != 0)
 			abort(); /* only at start, where nothing can be saved */
-		pthread_setname_np(l->threads[i], names[which]);
+		pthread_setname_np(w->thread, names[which]);
 	}
 }
 
@@ -169,6 +203,7 @@ struct pool *pool_new(const struct pool_conf *conf)
 int pool_post(struct pool *p, enum lane lane, struct job *j)
 {
 	struct worker_lane *l = &p->lanes[lane];
+	struct worker *idle = NULL;
 	int r = 0;
 	pthread_mutex_lock(&l->lock);
 	if (l->closing) {
@@ -179,11 +214,12 @@ int pool_post(struct pool *p, enum lane lane, struct job *j)
 		j->posted_at = clock_mono();
 		fifo_push(&l->queue, j);
 		l->waiting++;
+		idle = pop_idle(l);
 	}
 	pthread_mutex_unlock(&l->lock);
 	/* Not under the lock: the worker would wake only to wait for it. */
-	if (r == 0)
-		pthread_cond_signal(&l->wakeup);
+	if (idle)
+		sem_post(&idle->wakeup);
 	return r;
 }
 
@@ -200,26 +236,37 @@ size_t pool_waiting(struct pool *p, enum lane lane, usec *ret_oldest)
 	return n;
 }
 
-void pool_free(struct pool *p)
+void pool_stop(struct pool *p)
 {
-	if (!p)
-		return;
 	for (int i = 0; i < LANE_COUNT; i++) {
 		struct worker_lane *l = &p->lanes[i];
 		pthread_mutex_lock(&l->lock);
 		l->closing = true;
-		pthread_cond_broadcast(&l->wakeup);
+		for (struct worker *w; (w = pop_idle(l));)
+			sem_post(&w->wakeup);
 		pthread_mutex_unlock(&l->lock);
 	}
 	for (int i = 0; i < LANE_COUNT; i++) {
 		struct worker_lane *l = &p->lanes[i];
-		for (unsigned t = 0; t < l->thread_count; t++)
-			pthread_join(l->threads[t], NULL);
+		for (unsigned w = 0; w < l->worker_count; w++) {
+			pthread_join(l->workers[w].thread, NULL);
+			sem_destroy(&l->workers[w].wakeup);
+		}
+		l->worker_count = 0;
+	}
+}
+
+void pool_free(struct pool *p)
+{
+	if (!p)
+		return;
+	pool_stop(p);
+	for (int i = 0; i < LANE_COUNT; i++) {
+		struct worker_lane *l = &p->lanes[i];
 		assert(l->waiting == 0 && idmap_count(l->keys) == 0);
 		idmap_free(l->keys);
-		pthread_cond_destroy(&l->wakeup);
 		pthread_mutex_destroy(&l->lock);
-		free(l->threads);
+		free(l->workers);
 	}
 	free(p);
 }

@@ -24,8 +24,9 @@ struct pool_conf {
 
 struct pool;
 struct pool *pool_new(const struct pool_conf *conf);
-/* Runs what is queued, then ends the threads.  pool_post during that answers ERR_CLOSED. */
-void pool_free(struct pool *p);
+/* Runs what is queued, then ends the threads.  pool_post answers ERR_CLOSED from then on. */
+void pool_stop(struct pool *p);
+void pool_free(struct pool *p); /* stops it, unless it was */
 
 /* The embedded job: owned by the pool from post until FN is called (FN may free or re-post it). */
 struct job {

@@ -223,6 +223,7 @@ bool sess_item_next(struct cursor *c, uint8_t *ret_flags, span *ret_bytes);
 
 struct sess;
 struct sess_table;
+#define SESS_HERE LANE_COUNT
 struct sess_ops {
 	enum sess_proto proto;
 	const char *name;
@@ -230,7 +231,9 @@ struct sess_ops {
 	/* On the channel's thread: sets up the state, never blocks.  May be NULL. */
 	void (*open)(struct sess *s);
 	/* Which lane the job for IN runs in: looks at the bytes, never blocks.  Runs on whichever
-	 * thread hands the session over, while no job runs. */
+	 * thread hands the session over, while no job runs.  SESS_HERE: the job itself never blocks
+	 * (memory only) and runs on that thread too, which saves handing it over; if it finds that it
+	 * would have to, it ends with sess_wait() and sess_wake(), and gets a lane. */
 	enum lane (*lane)(struct sess *s, const struct sess_in *in);
 	/* Runs on a worker and is the only one to touch the session meanwhile.  Must end in exactly
 	 * one of sess_park, sess_wait, sess_starttls, sess_close. */
@@ -250,6 +253,7 @@ struct sess {
 	struct arena *mem;    /* the job's arena: reset after each job */
 	struct sockaddr_any peer, local;
 	bool implicit_tls;
+	bool here;            /* the job must not block: see sess_ops.lane */
 	struct sess_tls tls;  /* owned copies */
 	unsigned errors;      /* that its answers were held back for (guard/guard.h) */
 	uint64_t key;         /* cap of concurrent jobs: account hash once authenticated */
@@ -281,6 +285,11 @@ void sess_hold(struct sess *s, usec d);
  * twice as long each time, at most MAX. */
 usec sess_tarpit(unsigned errors, usec max);
 void sess_close(struct sess *s);
+/* Besides sess_park: what the job wrote and its ending are kept back, without a thread, until
+ * sess_release() is called (once, by any thread, perhaps before the job has returned).  Not GOOD: what
+ * it wrote must not be said; the peer gets the busy farewell instead. */
+void sess_withhold(struct sess *s);
+void sess_release(struct sess *s, bool good);
 /* Any thread, any time: makes a SESS_IN_WAKE job run when the session is parked (coalesced).
  * Unknown ids are ignored. */
 void sess_wake(struct sess_table *t, uint64_t id);

@@ -28,6 +28,7 @@ struct pending {
 	char bytes[];
 };
 
+enum withheld { WITHHELD_NOT, WITHHELD_ASKED, WITHHELD_RETURNED, WITHHELD_RELEASED };
 enum ending { END_NONE, END_PARK, END_WAIT, END_STARTTLS, END_CLOSE };
 
 struct session {
@@ -52,6 +53,8 @@ struct session {
 	size_t unsent, unsent_at_park;
 	usec hold; /* of the job that runs */
 	enum ending ending;
+	_Atomic int withheld; /* enum withheld: the later of the job's return and the release goes on */
+	bool release_bad;
 	struct wire_park park;
 	struct buf starttls_reply;
 	char *tls_bytes; /* s.tls points into it */
@@ -147,6 +150,11 @@ static void send_hold(struct session *x)
 	buf_put_le32(&b, (uint32_t)(x->hold / USEC_MSEC));
 	channel_send(x->front, SESS_HOLD, x->s.id, buf_span(&b), -1);
 	x->hold = 0;
+}
+
+void sess_withhold(struct sess *s)
+{
+	atomic_store(&session_of(s)->withheld, WITHHELD_ASKED);
 }
 
 void sess_starttls(struct sess *s, span reply)
@@ -328,6 +336,12 @@ static void start_job(struct session *x)
 	x->job.key = x->s.key;
 	bool woken = !x->current || x->current->in.again;
 	enum lane lane = x->s.ops->lane(&x->s, current_in(x));
+	x->s.here = lane == SESS_HERE;
+	if (x->s.here) {
+		x->job.posted_at = clock_mono();
+		run_job(&x->job);
+		return;
+	}
 	int r = pool_post(x->s.table->pool, lane, &x->job);
 	if (r == ERR_AGAIN && woken && defer_wake(x))
 		return;
@@ -381,6 +395,58 @@ static void clean_up(struct session *x)
 	buf_done(&x->starttls_reply);
 }
 
+/* The job has done its work: its answer leaves, and what comes next is started.  Never blocks if the
+ * job was held (then this may be any thread). */
+static void end_job(struct session *x)
+{
+	struct sess_table *t = x->s.table;
+	bool held = atomic_exchange(&x->withheld, WITHHELD_NOT) != WITHHELD_NOT, next = false;
+	/* Before front can answer: its frames of the old epoch are void from now on. */
+	pthread_mutex_lock(&t->lock);
+	if (x->ending == END_STARTTLS) {
+		x->epoch++;
+		drop_pending(x);
+	}
+	pthread_mutex_unlock(&t->lock);
+	send_ending(x);
+	enum ending ending = x->ending;
+	clean_up(x);
+	pthread_mutex_lock(&t->lock);
+	if (ending == END_CLOSE)
+		leave_map(x);
+	x->waiting = ending == END_WAIT;
+	bool over = atomic_load(&x->gone);
+	next = !over && take_next(x);
+	pthread_mutex_unlock(&t->lock);
+	if (over && held)
+		dispose(x);
+	else if (over)
+		session_free(x);
+	else if (next)
+		start_job(x);
+	retry_deferred(t);
+}
+
+static void end_released(struct session *x)
+{
+	if (x->release_bad) {
+		buf_reset(&x->out);
+		if (x->s.ops->busy)
+			x->s.ops->busy(&x->s, &x->out);
+		x->ending = END_CLOSE;
+		x->release_bad = false;
+	}
+	end_job(x);
+}
+
+void sess_release(struct sess *s, bool good)
+{
+	struct session *x = session_of(s);
+	x->release_bad = !good;
+	if (atomic_exchange(&x->withheld, WITHHELD_RELEASED) == WITHHELD_RETURNED)
+		end_released(x);
+}
+
 static void run_job(struct job *j)
 {
 	struct session *x = CONTAINER_OF(j, struct session, job);
@@ -392,34 +458,17 @@ static void run_job(struct job *j)
 		retry_deferred(t);
 		return;
 	}
-	bool over = atomic_load(&x->gone), next = false;
-	if (!over) {
-		prepare(x);
-		x->s.ops->job(&x->s, current_in(x));
-		assert(x->ending != END_NONE);
-		/* Before front can answer: its frames of the old epoch are void from now on. */
-		pthread_mutex_lock(&t->lock);
-		if (x->ending == END_STARTTLS) {
-			x->epoch++;
-			drop_pending(x);
-		}
-		pthread_mutex_unlock(&t->lock);
-		send_ending(x);
-	}
-	enum ending ending = x->ending;
-	clean_up(x);
-	pthread_mutex_lock(&t->lock);
-	if (ending == END_CLOSE)
-		leave_map(x);
-	x->waiting = ending == END_WAIT;
-	over = atomic_load(&x->gone);
-	next = !over && take_next(x);
-	pthread_mutex_unlock(&t->lock);
-	if (over)
+	if (atomic_load(&x->gone)) {
 		session_free(x);
-	else if (next)
-		start_job(x);
-	retry_deferred(t);
+		retry_deferred(t);
+		return;
+	}
+	prepare(x);
+	x->s.ops->job(&x->s, current_in(x));
+	assert(x->ending != END_NONE);
+	int asked = WITHHELD_ASKED;
+	if (!atomic_compare_exchange_strong(&x->withheld, &asked, WITHHELD_RETURNED))
+		end_released(x); /* not held, or released already */
 }
 
 /* ------------------------------------------------------------------ arrivals */
