@@ -154,6 +154,7 @@ struct conf {
 	size_t n_retry_rules;
 	/* queue, store */
 	uint32_t queue_shards, store_handles;
+	uint64_t commit_log; /* bytes of a half; 0: none */
 	uint64_t inline_max;
 	/* dns */
 	span dns_forward, dns_stub_zone, dns_stub, dns_anchor_file;

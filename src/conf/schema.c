@@ -374,6 +374,10 @@ const struct conf_option conf_options[] = {
 	{ "store.handles", CONF_COUNT, "500", 8, 100000, NULL, CONF_RESTART,
 	  "Account databases kept open (about 200 KiB and 3 file descriptors each).",
 	  AT(store_handles) },
+	{ "store.commit_log", CONF_SIZE, "32M", 0, 1 * G, NULL, CONF_RESTART,
+	  "Size of each half of the log through which the commits of all databases are synced "
+	  "together; 0 syncs each database by itself.",
+	  AT(commit_log) },
 	{ "store.inline", CONF_SIZE, "128K", 1 * K, 1 * M, NULL, CONF_RELOAD,
 	  "Bodies up to this size are kept inside the databases, larger ones as files.",
 	  AT(inline_max) },

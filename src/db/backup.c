@@ -81,7 +81,9 @@ int db_finish_swap(const char *path)
 	_cleanup_(freep) char *wal = with_suffix(path, "-wal");
 	if (access(copy, F_OK) != 0)
 		return 0;
-	int r = file_remove(wal);
+	int r = db_wal_forget(wal);
+	if (!r)
+		r = file_remove(wal);
 	if (!r)
 		r = db_sync_parent(path);
 	return r ? r : rename_synced(copy, path);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "db/commit_log.h"
 #include "db/db_int.h"
 
 #define VACUUM_PAGES 256 /* fewer free pages are left for what comes */
@@ -81,6 +82,12 @@ static void flusher_forget(struct db *d)
 		pthread_cond_wait(&flusher.idle, &flusher.mu);
 	pthread_mutex_unlock(&flusher.mu);
 }
+
+/* Of the calling thread. */
+static _Thread_local struct deferral {
+	bool active;
+	uint64_t ticket; /* the last of its commits */
+} deferral;
 
 /* --- the queue --- */
 
@@ -185,7 +192,11 @@ static int rollback(struct db_tx *w, int err)
 
 static int commit(struct db_tx *w)
 {
+	db_wal_commit = (struct db_wal_commit){ .may_wait = true };
 	int rc = sqlite3_step(w->commit.s);
+	db_wal_commit.may_wait = false;
+	if (db_wal_commit.seq)
+		atomic_store(&w->d->last_seq, db_wal_commit.seq);
 	int err = rc == SQLITE_DONE ? 0 : db_err(w->sq, rc);
 	if (err && (err == ERR_IO || db_rc_poisons(w->sq, rc))) {
 		atomic_store(&w->d->poison, ERR_SYNC);
@@ -244,7 +255,10 @@ static void run_batch(struct db *d, struct db_req *batch, size_t n)
 		err = attempt(d->writer, batch, false, &failed);
 	if (!err && failed && n > 1)
 		err = attempt(d->writer, batch, true, &failed);
+	/* Without a change of its own a function still rests on what it read. */
+	clog_seq seq = err ? 0 : atomic_load(&d->last_seq);
 	for (struct db_req *r = batch; r; r = r->next) {
+		r->seq = seq;
 		if (err)
 			r->result = err;
 		else if (r->result > 0)
@@ -277,8 +291,17 @@ static struct db_req *take_batch(struct db *d, size_t *ret_n)
 	return n ? first : NULL;
 }
 
+int db_settled(struct db *d, uint64_t seq)
+{
+	int r = clog_wait(seq);
+	if (r < 0)
+		atomic_store(&d->poison, r);
+	return r;
+}
+
 /* Tells those who wait, but not OWN, the leader's request. */
-static void finish(struct db_req *batch, const struct db_req *own, enum db_req_kind kind)
+static void finish(struct db *d, struct db_req *batch, const struct db_req *own,
+		   enum db_req_kind kind)
 {
 	for (struct db_req *r = batch, *next; r; r = next) {
 		next = r->next;
@@ -286,7 +309,7 @@ static void finish(struct db_req *batch, const struct db_req *own, enum db_req_k
 			continue;
 		} else if (kind == DB_REQ_ASYNC) {
 			if (r->done)
-				r->done(r->result, r->arg);
+				r->done(r->result ? r->result : db_settled(d, r->seq), r->arg);
 		} else if (r != own) {
 			wake(r);
 		}
@@ -320,7 +343,7 @@ static struct db_req *lead_batch(struct db *d)
 	run_batch(d, batch, n);
 	for (struct db_req *r = batch; r; r = r->next)
 		r->finished = true;
-	finish(batch, NULL, DB_REQ_ASYNC);
+	finish(d, batch, NULL, DB_REQ_ASYNC);
 	return drop_async(batch);
 }
 
@@ -333,15 +356,15 @@ static void lead(struct db *d, struct db_req *own)
 		batch = lead_batch(d);
 		if (!own || own->finished)
 			break;
-		finish(batch, own, DB_REQ_WRITE);
+		finish(d, batch, own, DB_REQ_WRITE);
 	}
 	if (atomic_load(&d->wal_pages) > DB_WAL_SAFETY) {
-		finish(batch, own, DB_REQ_WRITE);
+		finish(d, batch, own, DB_REQ_WRITE);
 		db_checkpoint_owned(d);
 		batch = NULL;
 	}
 	hand_over(d);
-	finish(batch, own, DB_REQ_WRITE);
+	finish(d, batch, own, DB_REQ_WRITE);
 }
 
 void db_drain(struct db *d)
@@ -378,7 +401,29 @@ int db_write(struct db *d, db_write_fn *fn, void *arg)
 	}
 	if (leads)
 		lead(d, &r);
-	return r.result;
+	if (r.result)
+		return r.result;
+	if (!deferral.active)
+		return db_settled(d, r.seq);
+	deferral.ticket = MAX(deferral.ticket, r.seq);
+	return 0;
+}
+
+void db_defer_begin(void)
+{
+	assert(!deferral.active);
+	deferral = (struct deferral){ .active = true };
+}
+
+uint64_t db_defer_end(void)
+{
+	deferral.active = false;
+	return deferral.ticket;
+}
+
+void db_when_durable(uint64_t ticket, void (*fn)(int result, void *arg), void *arg)
+{
+	clog_when_durable(ticket, fn, arg);
 }
 
 void db_write_async(struct db *d, db_write_fn *fn, void (*done)(int result, void *arg), void *arg)

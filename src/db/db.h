@@ -5,7 +5,7 @@
  *      the process a registry of open inodes); one connection writes it, and the same one
  *      checkpoints (SQLite before 3.51.3 can corrupt a WAL otherwise).
  *  D2  db_write() returns 0 only after the commit that holds its effect was synced (WAL,
- *      synchronous=FULL).  Writers that arrive together share one commit.
+ *      synchronous=FULL, itself or in the commit log).  Writers that arrive together share one commit.
  *  D3  A failed sync or I/O error during a commit poisons the handle: nothing of the batch is
  *      acknowledged, every later call answers ERR_SYNC, until the database was reopened through a
  *      copy (db_reopen_copy).  Disk full is ERR_FULL, undoes the batch, and poisons nothing.
@@ -21,6 +21,15 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/id.h"
+
+/* The commit log (db/commit_log.h): databases below DIR that are opened after this share the syncs of their
+ * commits.  First replays what a crash left there, so it comes before any db_open, and nobody may
+ * open a database of DIR otherwise before that.  SEGMENT_BYTES: of each half; 0 only replays.
+ * Closed after the last database. */
+#define DB_LOG_MIN (1024 * 1024)
+int db_log_open(const char *dir, uint64_t segment_bytes, struct err_info *info);
+void db_log_drain(void); /* until all that was committed is decided, and all who asked were told */
+void db_log_close(void);
 
 struct db;
 struct db_tx; /* one connection within a transaction; never outlives its callback / begin-end */
@@ -52,6 +61,15 @@ int db_poisoned(const struct db *d); /* 0 or ERR_SYNC */
  * Not within a write function or, with DB_SINGLE_CONNECTION, while the thread holds a read (asserted). */
 typedef int db_write_fn(struct db_tx *tx, void *arg);
 int db_write(struct db *d, db_write_fn *fn, void *arg) _must_check_;
+/* Between begin and end, the calling thread's db_write() may answer 0 for what is committed but not yet
+ * durable: the thread need not sleep until it is.  Nobody outside may hear of it before: readers and
+ * other writers wait, and so must whoever answers a peer.  End returns the ticket for
+ * db_when_durable() (0: all is durable).  No error is told later but ERR_SYNC. */
+void db_defer_begin(void);
+uint64_t db_defer_end(void);
+/* FN(result, ARG) is called once, when TICKET is durable (0) or lost (ERR_SYNC): at once, or by the
+ * log's thread, where it must not block. */
+void db_when_durable(uint64_t ticket, void (*fn)(int result, void *arg), void *arg);
 /* Like db_write but does not wait: DONE(result, arg) is called after the commit, from whatever thread
  * made it.  For the journal and counters. */
 void db_write_async(struct db *d, db_write_fn *fn, void (*done)(int result, void *arg), void *arg);

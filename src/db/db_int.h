@@ -49,6 +49,7 @@ struct db_req {
 	void (*done)(int result, void *arg);
 	void *arg;
 	int result;
+	uint64_t seq;  /* of the batch's commit: the result stands when that is durable */
 	bool finished; /* ran in some batch */
 	sem_t wake;
 	pthread_t thread;
@@ -74,6 +75,7 @@ struct db {
 
 	struct db_tx *writer; /* belongs to the leader */
 	_Atomic int poison;
+	_Atomic uint64_t last_seq; /* of the last commit */
 	_Atomic size_t wal_pages, memory;
 	_Atomic uint64_t commits, batched; /* commits made; write functions they held */
 
@@ -87,6 +89,15 @@ bool db_rc_poisons(sqlite3 *sq, int rc); /* a failed write or sync */
 
 /* --- the writer's VFS (wal.c) --- */
 void db_wal_vfs_add(void); /* once */
+/* The calling thread's commit.  With MAY_WAIT the WAL's sync may return early: then the commit is durable
+ * when SEQ is (clog_wait); 0: it is already. */
+struct db_wal_commit {
+	bool may_wait;
+	uint64_t seq;
+};
+extern _Thread_local struct db_wal_commit db_wal_commit;
+/* The WAL at PATH will be removed: the commit log must not bring it back. */
+int db_wal_forget(const char *path);
 
 /* --- connections (open.c) --- */
 int db_conn_open(struct db *d, bool writer, struct db_tx **ret, struct err_info *info);
@@ -110,6 +121,7 @@ void db_drain(struct db *d);	  /* runs what waits, if nobody leads */
 void db_drain_last(struct db *d); /* and keeps the flusher away; for db_close */
 int db_checkpoint_owned(struct db *d);
 void db_note_memory(struct db *d);
+int db_settled(struct db *d, uint64_t seq); /* waits for it; ERR_SYNC poisons */
 
 /* --- readers (read.c) --- */
 void db_readers_close(struct db *d); /* waits for those that read */

@@ -86,6 +86,8 @@ void db_read_end(struct db_tx *tx)
 		return;
 	struct db *d = tx->d;
 	db_stmts_reset(tx);
+	/* What was read must not be told before it is durable. */
+	(void)db_settled(d, atomic_load(&d->last_seq));
 	int r = db_step(&tx->commit);
 	if (r < 0 && !sqlite3_get_autocommit(tx->sq))
 		r = db_step(&tx->rollback);

@@ -13,6 +13,7 @@
 #include "api/admin.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "db/db.h"
 #include "imap/imap.h"
 #include "mail/mail.h"
 #include "pop3/pop3.h"
@@ -598,7 +599,9 @@ static int open_data(struct core *c)
 	snprintf(c->spool_dir, sizeof c->spool_dir, "spool");
 	c->env.spool_dir = c->spool_dir;
 	c->env.poison = poison_open(c->poison_mem);
-	if ((e = directory_open("directory.db", &c->env.directory, &c->info)) < 0 ||
+	if ((e = db_log_open(".", f->commit_log ? MAX(f->commit_log, (uint64_t)DB_LOG_MIN) : 0,
+			     &c->info)) < 0 ||
+	    (e = directory_open("directory.db", &c->env.directory, &c->info)) < 0 ||
 	    (e = store_open(&store, &c->env.store, &c->info)) < 0 ||
 	    (e = queue_open(&queue, &c->env.queue, &c->info)) < 0 ||
 	    (e = events_open(&events, &c->env.events, &c->info)) < 0 ||
@@ -661,10 +664,12 @@ static bool stop(struct core *c)
 	if (!admin_has_ended(c))
 		return false;		      /* everything durable stands a kill at any time */
 	ask_table_set_out(c->env.asks, NULL); /* jobs that wait go on, and end */
-	pool_free(c->env.pool);
+	pool_stop(c->env.pool);
+	db_log_drain(); /* answers that were held back leave */
 	sess_table_free(c->env.sessions);
 	ask_table_free(c->env.asks);
 	relay_free(c->relay);
+	pool_free(c->env.pool);
 	mail_drop_keys(&c->env);
 	events_close(c->env.events);
 	guard_close(c->env.guard);
@@ -672,6 +677,7 @@ static bool stop(struct core *c)
 	store_close(c->env.store);
 	sasl_env_free(c->env.sasl);
 	directory_close(c->env.directory);
+	db_log_close();
 	poison_close(c->env.poison);
 	channel_close(c->control);
 	channel_close(c->out);

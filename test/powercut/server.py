@@ -48,7 +48,8 @@ class Server:
             f"\nlisten:\n  smtp: ['127.0.0.1:{self.smtp}']\n  imaps: ['127.0.0.1:{self.imaps}']\n"
             + "".join(f"  {name}: []\n" for name in
                       ("submission", "submissions", "imap", "pop3", "pop3s")) +
-            "queue:\n  shards: 2\n  retry_first: 1s\nlab:\n  enabled: yes\n")
+            "queue:\n  shards: 2\n  retry_first: 1s\nlab:\n  enabled: yes\n"
+            "store:\n  commit_log: 1M\n")  # so that its halves are used again and again
 
     def start(self, env=None):
         ready, tell = os.pipe()
