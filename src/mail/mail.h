@@ -60,8 +60,9 @@ span mail_verp_path(span sender, span rcpt, struct arena *mem);
 bool mail_is_rewritten(struct core_env *env, const struct address *a);
 /* Do both lead to the same delivery? */
 bool mail_route_same(const struct mail_route *a, const struct mail_route *b);
-/* Do ROUTES lead to nothing but one mailbox that is over its quota?  *RET: 452 4.2.2.  (Delivery
- * asks again, within its commit.) */
+/* Do ROUTES lead to nothing but one mailbox that has a quota?  (Then the next asks the disk.) */
+bool mail_route_has_quota(const struct mail_route *routes, size_t n);
+/* And it is over it?  *RET: 452 4.2.2.  (Delivery asks again, within its commit.) */
 bool mail_route_full(struct core_env *env, const struct mail_route *routes, size_t n,
 		     struct mail_verdict *ret);
 
@@ -110,6 +111,9 @@ struct mail_transaction {
 	 * only post, and asks for mail_inspect() again.  Late ones may come after the transaction. */
 	struct mail_inspection *inspection;
 	struct mail_filters *filters;
+	/* CAN_HOLD: the caller keeps a verdict of mail_receive() back until mail_when_durable(TICKET). */
+	bool can_hold;
+	uint64_t ticket;
 	void (*wake)(void *arg, uint64_t id);
 	void *wake_arg;
 	uint64_t wake_id;
@@ -137,6 +141,8 @@ bool mail_inspect(struct core_env *env, struct mail_transaction *t);
  * account's commit or the queue.  A 2xx verdict means it is on disk.  Writes the timeline record.
  */
 void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret);
+/* FN(result, ARG), once and by any thread: what TICKET stands for is durable (0) or lost.  Must not block. */
+void mail_when_durable(uint64_t ticket, void (*fn)(int result, void *arg), void *arg);
 
 /* --- from the queue --- */
 /* Is ROUTE of a lease mail_deliver_local()'s? */

@@ -2,12 +2,14 @@
  *
  * A message goes straight into its mailbox only if its whole durable effect is one commit in one
  * account, and nobody asked to be told of it; anything else is one commit of the whole envelope to
- * the queue.  Either way the verdict is 2xx only after that commit was synced. */
+ * the queue.  Either way 2xx is said only after that commit was synced: by then mail_receive() returns, or the caller
+ * waits for its ticket (can_hold). */
 #include "mail/inspect.h"
 
 #include <unistd.h>
 
 #include "base/failpoint.h"
+#include "db/db.h"
 #include "format/header.h"
 #include "sys/file.h"
 
@@ -521,14 +523,23 @@ static void write_timeline(struct receive *r, const struct mail_verdict *v)
 	mail_timeline(r->env, &t->id, &t->events, keys, n);
 }
 
+void mail_when_durable(uint64_t ticket, void (*fn)(int result, void *arg), void *arg)
+{
+	db_when_durable(ticket, fn, arg);
+}
+
 void mail_receive(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret)
 {
 	struct receive r = { .env = env, .t = t, .conf = env->conf(env) };
 
 	gather(&r);
 	if (make_text(&r, ret) && check_defects(&r, ret) && check_header(&r, ret) &&
-	    heed_inspection(&r, ret) && make_prefix(&r, ret))
+	    heed_inspection(&r, ret) && make_prefix(&r, ret)) {
+		if (t->can_hold)
+			db_defer_begin();
 		*ret = mail_is_discarded(t) ? discarded(&r) : commit_all(&r);
+		t->ticket = t->can_hold ? db_defer_end() : 0;
+	}
 	count_add(ret->code < 300 ? COUNT_SMTP_ACCEPTED : COUNT_SMTP_REJECTED, 1);
 	write_timeline(&r, ret);
 	buf_done(&r.prefix);

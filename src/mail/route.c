@@ -428,13 +428,18 @@ bool mail_route_is_local(span route)
 	       span_eq_str(route, "expanded");
 }
 
+bool mail_route_has_quota(const struct mail_route *routes, size_t n)
+{
+	return n == 1 && routes->kind == MAIL_ROUTE_LOCAL && routes->quota_bytes;
+}
+
 bool mail_route_full(struct core_env *env, const struct mail_route *routes, size_t n,
 		     struct mail_verdict *ret)
 {
 	_cleanup_(account_putp) struct account *a = NULL;
 	uint64_t bytes, messages;
 
-	if (n != 1 || routes->kind != MAIL_ROUTE_LOCAL || !routes->quota_bytes ||
+	if (!mail_route_has_quota(routes, n) ||
 	    account_get(env->store, span_str(routes->account_id), &a, NULL) < 0 ||
 	    account_usage(a, &bytes, &messages) < 0 || bytes < routes->quota_bytes)
 		return false;

@@ -54,7 +54,9 @@ static struct mail_verdict judge(struct smtp_job *j, bool *ret_recorded)
 		return v;
 	}
 	*ret_recorded = true;
+	t->can_hold = true;
 	mail_receive(j->env, t, &v);
+	j->ticket = t->ticket;
 	return v;
 }
 

@@ -47,7 +47,7 @@ static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct a
 	       m.kind == DIRECTORY_NOT_LOCAL;
 }
 
-/* 2xx: *RET_ROUTES lead somewhere. */
+/* 2xx: *RET_ROUTES lead somewhere.  Code 0: to know more the disk must be asked. */
 static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 				 struct mail_route **ret_routes, size_t *ret_n)
 {
@@ -73,6 +73,8 @@ static struct mail_verdict judge(struct smtp_job *j, const struct address *a,
 		return (struct mail_verdict){ 550, "5.1.1", SPAN("the address leads nowhere") };
 	if (refused == n)
 		return routes[0].refusal;
+	if (j->s->here && mail_route_has_quota(routes, n))
+		return (struct mail_verdict){ 0 };
 	if (mail_route_full(j->env, routes, n, &full))
 		return full;
 	*ret_routes = routes;
@@ -143,14 +145,21 @@ void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 		smtp_say(j, 452, "4.5.3", SPAN("Too many recipients for one message"));
 		return;
 	}
-	if (!guard_take(j->env->guard, j->conf, GUARD_RECIPIENTS, &j->s->peer)) {
+	if (!j->st->counted && !guard_take(j->env->guard, j->conf, GUARD_RECIPIENTS, &j->s->peer)) {
 		smtp_say(j, 450, "4.7.1", SPAN("Too many recipients from your network, try later"));
 		return;
 	}
+	j->st->counted = true;
 	a = smtp_address_copy(&a, &t->mem);
 	v = judge(j, &a, &routes, &n);
+	if (!v.code) {
+		j->end = SMTP_END_WAIT;
+		sess_wake(j->s->table, j->s->id);
+		return;
+	}
 	if (v.code < 300 && !filters_agree(j, &a, &v))
 		return;
+	j->st->counted = false;
 	note(j, &a, &v);
 	smtp_say(j, v.code, v.enhanced, v.text);
 	if (v.code >= 300) {

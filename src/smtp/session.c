@@ -200,6 +200,11 @@ static void park(struct smtp_job *j, const struct sess_in *in)
 
 /* ------------------------------------------------------------------ the contract */
 
+static void release(int result, void *arg)
+{
+	sess_release(arg, result == 0);
+}
+
 static void smtp_job(struct sess *s, const struct sess_in *in)
 {
 	struct core_env *env = s->core;
@@ -228,9 +233,19 @@ static void smtp_job(struct sess *s, const struct sess_in *in)
 		sess_wait(s);
 	else
 		park(&j, in);
+	if (j.ticket) {
+		sess_withhold(s);
+		mail_when_durable(j.ticket, release, s);
+	}
 }
 
-/* Password hashing has its own threads; a last piece waits for a sync. */
+/* Senders and recipients are looked up in memory. */
+static bool is_envelope(span line)
+{
+	return span_istarts(line, SPAN("MAIL ")) || span_istarts(line, SPAN("RCPT "));
+}
+
+/* Password hashing has its own threads; a last piece writes to the disk. */
 static enum lane smtp_lane(struct sess *s, const struct sess_in *in)
 {
 	const struct smtp_session *st = s->state;
@@ -244,10 +259,13 @@ static enum lane smtp_lane(struct sess *s, const struct sess_in *in)
 		return LANE_INTERACTIVE;
 	if (st->sasl)
 		return LANE_AUTH;
-	while (sess_item_next(&c, &flags, &line))
+	bool here = !in->again;
+	while (sess_item_next(&c, &flags, &line)) {
 		if (span_istarts(line, SPAN("AUTH")))
 			return LANE_AUTH;
-	return LANE_INTERACTIVE;
+		here &= is_envelope(line);
+	}
+	return here ? SESS_HERE : LANE_INTERACTIVE;
 }
 
 static void smtp_open(struct sess *s)

@@ -27,6 +27,7 @@ struct smtp_session {
 	unsigned rejected;	 /* recipients of this transaction */
 	int body_error;		 /* the first failure of a piece; the rest is dropped */
 	unsigned body_defects;
+	bool counted;	  /* guard knows of the recipient that waits */
 	size_t resume_at; /* of the input: the line that waits for an answer (sess_wait) */
 };
 
@@ -40,6 +41,7 @@ struct smtp_job {
 	bool quiet; /* front has answered this command */
 	bool greeted; /* the client was greeted anew (XCLIENT) */
 	enum smtp_end end;
+	uint64_t ticket; /* the answer waits until what it promises is durable; 0: it is */
 };
 
 void smtp_say(struct smtp_job *j, unsigned code, const char *enhanced, span text);

@@ -40,6 +40,18 @@ void sess_wait(struct sess *s)
 	session.waits = true;
 }
 
+void sess_withhold(struct sess *s)
+{
+}
+
+void sess_release(struct sess *s, bool good)
+{
+}
+
+void mail_when_durable(uint64_t ticket, void (*fn)(int result, void *arg), void *arg)
+{
+}
+
 void sess_wake(struct sess_table *t, uint64_t id)
 {
 }
@@ -190,6 +202,11 @@ int mail_route(struct core_env *e, const struct address *rcpt, const struct mail
 	*ret = r;
 	*ret_n = 1;
 	return 0;
+}
+
+bool mail_route_has_quota(const struct mail_route *routes, size_t n)
+{
+	return false;
 }
 
 bool mail_route_full(struct core_env *e, const struct mail_route *routes, size_t n,
