@@ -209,6 +209,7 @@ struct wire_ops {
 
 /* ------------------------------------------------------------------ core's side: sessions and jobs */
 
+#define SESS_HERE LANE_COUNT /* see sess_ops.lane */
 enum sess_kind { SESS_IN_INPUT, SESS_IN_BODY, SESS_IN_DRAINED, SESS_IN_WAKE, SESS_IN_TLS };
 
 /* What a job got.  Valid during the job only. */
@@ -223,7 +224,6 @@ bool sess_item_next(struct cursor *c, uint8_t *ret_flags, span *ret_bytes);
 
 struct sess;
 struct sess_table;
-#define SESS_HERE LANE_COUNT
 struct sess_ops {
 	enum sess_proto proto;
 	const char *name;
@@ -231,9 +231,8 @@ struct sess_ops {
 	/* On the channel's thread: sets up the state, never blocks.  May be NULL. */
 	void (*open)(struct sess *s);
 	/* Which lane the job for IN runs in: looks at the bytes, never blocks.  Runs on whichever
-	 * thread hands the session over, while no job runs.  SESS_HERE: the job itself never blocks
-	 * (memory only) and runs on that thread too, which saves handing it over; if it finds that it
-	 * would have to, it ends with sess_wait() and sess_wake(), and gets a lane. */
+	 * thread hands the session over, while no job runs.  SESS_HERE: the job never blocks and runs
+	 * there too; if it finds that it would have to, sess_wait() and sess_wake() give it a lane. */
 	enum lane (*lane)(struct sess *s, const struct sess_in *in);
 	/* Runs on a worker and is the only one to touch the session meanwhile.  Must end in exactly
 	 * one of sess_park, sess_wait, sess_starttls, sess_close. */
@@ -261,15 +260,13 @@ struct sess {
 	struct sess_table *table;
 };
 
-/* Bytes for the peer; gathered and sent in pieces of at most 64 KiB.  Any time within a job. */
-void sess_write(struct sess *s, span bytes);
+void sess_write(struct sess *s, span bytes); /* for the peer, any time within a job; sent in pieces of at most 64 KiB */
 struct buf *sess_out(struct sess *s); /* append here; flushed when it passes 64 KiB and at the end of the job */
 /* Bytes written by this session that front has not reported as drained (a job that makes much
  * output stops at SESS_OUT_HIGH, parks with SESS_PARK_WANT_DRAIN and goes on in SESS_IN_DRAINED). */
 #define SESS_OUT_HIGH (1024u * 1024)
 size_t sess_unsent(struct sess *s);
-/* The client or front has gone: a long job may stop early (it still ends as it must). */
-bool sess_is_gone(struct sess *s);
+bool sess_is_gone(struct sess *s); /* a long job may stop early (it still ends as it must) */
 /* How a job ends, exactly one of these once.  What it wrote leaves before; nothing is sent until the
  * job function has returned. */
 void sess_park(struct sess *s, const struct wire_park *p);
@@ -285,9 +282,8 @@ void sess_hold(struct sess *s, usec d);
  * twice as long each time, at most MAX. */
 usec sess_tarpit(unsigned errors, usec max);
 void sess_close(struct sess *s);
-/* Besides sess_park: what the job wrote and its ending are kept back, without a thread, until
- * sess_release() is called (once, by any thread, perhaps before the job has returned).  Not GOOD: what
- * it wrote must not be said; the peer gets the busy farewell instead. */
+/* Besides sess_park: what the job wrote and its ending are kept back, without a thread, until somebody
+ * calls sess_release(), once.  Not GOOD: what it wrote is not said, but the busy farewell. */
 void sess_withhold(struct sess *s);
 void sess_release(struct sess *s, bool good);
 /* Any thread, any time: makes a SESS_IN_WAKE job run when the session is parked (coalesced).
@@ -296,11 +292,9 @@ void sess_wake(struct sess_table *t, uint64_t id);
 
 /* The table of all sessions of one core.  FRONT may be replaced when front was restarted. */
 struct sess_table *sess_table_new(struct pool *pool, void *core_env);
-/* Input that has waited longer than LIMIT for a worker gets the busy farewell; default 30 s. */
-void sess_table_set_queue_limit(struct sess_table *t, usec limit);
+void sess_table_set_queue_limit(struct sess_table *t, usec limit); /* longer: busy farewell; default 30 s */
 void sess_table_add_proto(struct sess_table *t, const struct sess_ops *ops);
-/* Called by the role for each message of the front channel (1-31). */
-void sess_table_message(struct sess_table *t, struct channel *front, struct channel_msg *m);
+void sess_table_message(struct sess_table *t, struct channel *front, struct channel_msg *m); /* types 1-31 */
 void sess_table_front_gone(struct sess_table *t, struct channel *front);
 size_t sess_table_count(struct sess_table *t);
 void sess_table_free(struct sess_table *t); /* after the pool has ended */
