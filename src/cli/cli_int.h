@@ -76,6 +76,8 @@ int cli_dkim_sign(struct cli *c);
 int cli_arc_verify(struct cli *c);
 int cli_arc_seal(struct cli *c);
 int cli_dmarc_check(struct cli *c);
+int cli_report_dmarc(struct cli *c); /* report.c */
+int cli_report_tlsrpt(struct cli *c);
 
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_check, render_account_added,

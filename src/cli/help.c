@@ -108,6 +108,10 @@ const struct cli_command cli_commands[] = {
 	  cli_arc_seal },
 	{ "dmarc check", "file", CLIENT OFFLINE, "Does the author's domain stand behind a message?",
 	  cli_dmarc_check },
+	{ "report dmarc", "files...", "", "Show DMARC aggregate reports: XML, gzip, zip, or a mail.",
+	  cli_report_dmarc },
+	{ "report tlsrpt", "files...", "", "Show TLS reports: JSON, gzip, or a mail.",
+	  cli_report_tlsrpt },
 	{ "lab", "", "", "Run two servers on loopback to try things (postrider lab --help)." },
 	{ NULL },
 };
