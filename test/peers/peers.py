@@ -1,4 +1,4 @@
-"""Debian's Postfix, Exim and Dovecot as neighbours of the servers under test: each in a root of its own (see
+"""Debian's Postfix, Exim, OpenSMTPD and Dovecot as neighbours of the servers under test: each in a root of its own (see
 `roots`), on a loopback address of its own, in a network that ends at this process."""
 
 import ctypes
@@ -328,6 +328,41 @@ login:
   server_condition = ${{if and{{{{eq{{$auth1}}{{{user}}}}}{{eq{{$auth2}}{{{password}}}}}}}}}
   server_set_id = $auth1
 """
+
+
+class OpenSMTPD(Peer):
+    """As Postfix above.  A host of ROUTES must prove its name to CA here too.  Debian 12's build offers STARTTLS but
+    cannot use any key with OpenSSL 3, so that every handshake of its clients fails; as a client it is sound."""
+
+    name, log = "opensmtpd", "var/log/none"  # it says everything on its terminal
+    command = ["smtpd", "-d"]
+
+    def configure(self, domain, routes, ca, boxes):
+        host = f"mx.{domain}"
+        self.make_certificate(host)
+        self.folder("var/lib/opensmtpd/empty", 0, 0)
+        self.folder("etc/ssl/certs", 0, 0)
+        shutil.copy(ca, self.path("etc/ssl/certs/ca-certificates.crt"))
+        self.write("etc/hosts", "127.0.0.1 localhost\n" + "".join(f"{a} {h}\n" for h, a, _ in routes.values()))
+        self.write("etc/resolv.conf", "lookup file\n")
+        self.write("etc/boxes", "".join(f"{b}@{domain}: vmail\n" for b in boxes))
+        self.write("etc/smtpd.conf", f"""\
+smtp max-message-size 50M
+smtp limit max-mails 100000
+mta limit session-mail-max 100000
+mta limit conn-delay-host 0
+mta limit conn-delay-route 0
+mta limit conn-delay-relay 0
+mta limit conn-delay-domain 0
+pki {host} cert "/etc/cert.pem"
+pki {host} key "/etc/key.pem"
+table boxes file:/etc/boxes
+listen on {self.address} port {self.port} hostname {host} tls pki {host}
+action "box" maildir "/var/vmail/%{{rcpt.user}}" virtual <boxes>
+match from any for domain "{domain}" action "box"
+""" + "".join(f'action "to {d}" relay host "smtp+tls://{h}:{port}" tls helo {host}\n'
+              f'match from any for domain "{d}" action "to {d}"\n' for d, (h, _, port) in routes.items()))
+        return self
 
 
 class Dovecot(Peer):

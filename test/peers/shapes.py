@@ -1,5 +1,7 @@
 """Messages of many shapes whose bytes must arrive as they were sent."""
 
+import base64
+import hashlib
 import random
 
 WORDS = "post rider letter stamp road inn horse bag seal ledger bridge toll".split()
@@ -61,20 +63,56 @@ def _parts(rng):
     return (b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="b"\r\n', b"preamble\r\n" + part * 3 + b"--b--\r\n")
 
 
+def _overlong_lines(rng):
+    """Beyond what RFC 5322 allows, as programs write all the same."""
+    return b"X-Long: " + b"v" * 3000 + b"\r\n", b"q" * 2047 + b"\r\n" + b"r" * 2048 + b"\r\n" + b"." * 70000 + b"\r\n"
+
+
+def _big_header(rng):
+    return (b"".join(b"X-Field-%d: %s\r\n" % (i, b" ".join(w.encode() for w in rng.choices(WORDS, k=12)))
+                     for i in range(400)), b"after a large header\r\n")
+
+
+def _nested(rng):
+    inner = b"From: <a@far.test>\r\nSubject: inner\r\n\r\n.\r\nFrom here\r\n"
+    blob = base64.encodebytes(rng.randbytes(rng.randint(1, 3000))).replace(b"\n", b"\r\n")
+    return (b'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="=_o.1"\r\n',
+            b'--=_o.1\r\nContent-Type: multipart/alternative; boundary="=_o.1.2"\r\n\r\n'
+            b"--=_o.1.2\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=2E=\r\n.=0D=0A\r\n--=_o.1.2--\r\n"
+            b"--=_o.1\r\nContent-Type: message/rfc822\r\n\r\n" + inner +
+            b"\r\n--=_o.1\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n" + blob +
+            b"--=_o.1--\r\nepilogue\r\n")
+
+
+def _eight_bit_header(rng):
+    return ("X-Name: Jürgen Müller\r\n".encode() + b"X-Latin: caf\xe9\r\n", b"text\r\n")
+
+
 def _large(rng):
     return b"", _prose(rng, 1) + (b"0123456789abcdef" * 4 + b"\r\n") * (300 * 1024 // 66)
 
 
 SHAPES = [_plain, _empty, _dots, _eight_bit, _odd_bytes, _longest_lines, _blank_lines, _trailing_space,
-          _folded_header, _from_line, _parts]
+          _folded_header, _from_line, _parts, _overlong_lines, _big_header, _nested, _eight_bit_header]
+
+
+def digest(body):
+    return hashlib.sha256(body).hexdigest().encode()
+
+
+def whole(m):
+    """Whether the body is what the header says."""
+    head, _, body = m.partition(b"\r\n\r\n")
+    return b"\r\nX-Digest: " + digest(body) + b"\r\n" in head
 
 
 def make(n, sender, to):
-    """Message N: its bytes begin with "X-Number: N", so that what stands before it was added on the way."""
+    """Message N: its bytes begin with "X-Number: N", so that what stands before it was added on the way.  It carries
+    a digest of its body."""
     rng = random.Random(n)
     shape = _large if n % 40 == 7 else SHAPES[n % len(SHAPES)]
     header, body = shape(rng)
-    return (b"X-Number: %d\r\nFrom: <%s>\r\nTo: <%s>\r\nSubject: %s %d\r\nDate: Thu, 01 Jan 2026 12:00:00 +0000\r\n"
+    return (b"X-Number: %d\r\nX-Digest: %s\r\nFrom: <%s>\r\nTo: <%s>\r\nSubject: %s %d\r\nDate: Thu, 01 Jan 2026 12:00:00 +0000\r\n"
             b"Message-ID: <%d.%s@postfix.test>\r\n%s\r\n%s"
-            % (n, sender.encode(), to.encode(), shape.__name__[1:].encode(), n, n, shape.__name__[1:].encode(),
+            % (n, digest(body), sender.encode(), to.encode(), shape.__name__[1:].encode(), n, n, shape.__name__[1:].encode(),
                header, body))
