@@ -55,7 +55,6 @@ struct channel {
 struct cork {
 	struct channel *c;
 	struct buf records;
-	unsigned depth;
 	struct cork *next;
 };
 static _Thread_local struct cork *corks;
@@ -301,12 +300,8 @@ static int flush_cork(struct cork *k)
 
 void channel_cork(struct channel *c)
 {
-	struct cork *k = *find_cork(c);
-	if (k) {
-		k->depth++;
-		return;
-	}
-	k = xmalloc(sizeof(*k));
+	assert(!*find_cork(c));
+	struct cork *k = xmalloc(sizeof(*k));
 	*k = (struct cork){ .c = c, .records = BUF_INIT(DATAGRAM_MAX), .next = corks };
 	corks = k;
 }
@@ -315,10 +310,6 @@ void channel_uncork(struct channel *c)
 {
 	struct cork **at = find_cork(c), *k = *at;
 	assert(k);
-	if (k->depth > 0) {
-		k->depth--;
-		return;
-	}
 	*at = k->next;
 	flush_cork(k); /* a closed channel shows by its callback */
 	buf_done(&k->records);
@@ -397,7 +388,6 @@ static void on_io(void *arg, unsigned events)
 	struct channel *c = channel_ref(arg); /* a callback may close it */
 	if (events & LOOP_WRITE)
 		drain(c);
-	channel_cork(c); /* answers given at once leave together */
 	for (int i = 0; i < DATAGRAMS_PER_ROUND && c->io && (events & LOOP_READ); i++) {
 		struct iovec iov = { .iov_base = c->in, .iov_len = DATAGRAM_MAX };
 		int fd;
@@ -408,7 +398,6 @@ static void on_io(void *arg, unsigned events)
 		if (!good && c->io)
 			hang_up(c);
 	}
-	channel_uncork(c);
 	channel_unref(c);
 }
 

@@ -33,8 +33,8 @@ struct channel *channel_ref(struct channel *c);
 void channel_unref(struct channel *c); /* any thread; NULL is fine */
 /* 0, ERR_CLOSED, or ERR_TOOBIG (payload).  FD (or -1) is duplicated by the kernel; the caller keeps it. */
 int channel_send(struct channel *c, uint16_t type, uint64_t id, span payload, int fd);
-/* Between cork and uncork (they nest), the calling thread's messages are gathered into few datagrams.
- * The thread holds a reference or is the loop's.  A round of received messages is corked. */
+/* Between cork and uncork, the calling thread's messages are gathered into few datagrams.  Not
+ * nested; the thread holds a reference or is the loop's. */
 void channel_cork(struct channel *c);
 void channel_uncork(struct channel *c);
 size_t channel_backlog(const struct channel *c); /* bytes the kernel has not taken yet */

@@ -27,6 +27,7 @@ static struct {
 	struct pool *pool;
 	struct sess_table *table;
 	atomic_int opened, closed, holding, gate;
+	struct sess *_Atomic kept; /* its answer is withheld */
 } env;
 
 static void toy_open(struct sess *s)
@@ -36,7 +37,15 @@ static void toy_open(struct sess *s)
 
 static enum lane toy_lane(struct sess *s, const struct sess_in *in)
 {
-	return in->kind == SESS_IN_BODY ? LANE_SPOOL : LANE_INTERACTIVE;
+	struct cursor c = cursor_of(in->data);
+	uint8_t flags;
+	span word;
+	if (in->kind == SESS_IN_BODY)
+		return LANE_SPOOL;
+	if (in->kind == SESS_IN_INPUT && !in->again && sess_item_next(&c, &flags, &word) &&
+	    span_starts(word, SPAN("here")))
+		return SESS_HERE;
+	return LANE_INTERACTIVE;
 }
 
 static void obey(struct sess *s, span word, struct wire_park *p)
@@ -54,6 +63,9 @@ static void obey(struct sess *s, span word, struct wire_park *p)
 		sess_write(s, s->tls.active ? s->tls.cipher : SPAN("clear"));
 	} else if (span_eq_str(word, "unsent")) {
 		buf_put_u64(sess_out(s), sess_unsent(s));
+	} else if (span_starts(word, SPAN("here"))) {
+		sess_write(s, pthread_equal(pthread_self(), env.thread) ? SPAN("here")
+									: SPAN("there"));
 	} else {
 		sess_write(s, word);
 	}
@@ -82,6 +94,18 @@ static void toy_job(struct sess *s, const struct sess_in *in)
 			sess_wait(s);
 			return;
 		}
+		if (span_eq_str(word, "here, no") && s->here) { /* it would have to block */
+			t->running--;
+			sess_wait(s);
+			sess_wake(s->table, s->id);
+			return;
+		}
+		if (span_eq_str(word, "keep") || span_eq_str(word, "keep not"))
+			sess_withhold(s);
+		if (span_eq_str(word, "keep"))
+			atomic_store(&env.kept, s);
+		if (span_eq_str(word, "keep not"))
+			sess_release(s, true);
 		if (span_eq_str(word, "starttls")) {
 			t->running--;
 			sess_starttls(s, SPAN("go"));
@@ -318,6 +342,57 @@ static void test_wait(void **state)
 	finish(2);
 }
 
+static struct sess *wait_kept(void)
+{
+	struct sess *s;
+	while (!(s = atomic_exchange(&env.kept, NULL)))
+		usleep(100);
+	return s;
+}
+
+static void test_withhold(void **state)
+{
+	start(100);
+	say_open(5);
+	say_open(6);
+	say_input(5, 0, "keep");
+	struct sess *s = wait_kept();
+	say_input(6, 0, "other");
+	expect(SESS_OUTPUT, 6, "other"); /* nothing was heard of 5 */
+	expect_park(6);
+	sess_release(s, true);
+	expect(SESS_OUTPUT, 5, "keep");
+	expect_park(5);
+	say_input(5, 0, "keep not"); /* the release comes before the job returns */
+	expect(SESS_OUTPUT, 5, "keep not");
+	expect_park(5);
+	say_input(5, 0, "keep"); /* what it wrote must not be said */
+	sess_release(wait_kept(), false);
+	expect(SESS_OUTPUT, 5, "421");
+	expect(SESS_CLOSE, 5, "");
+	say_input(6, 0, "keep"); /* the session ends meanwhile */
+	s = wait_kept();
+	say(SESS_CLOSED, 6, SPAN("\0"));
+	while (sess_table_count(env.table) > 0)
+		usleep(100);
+	sess_release(s, true);
+	finish(2);
+}
+
+static void test_here(void **state)
+{
+	start(100);
+	say_open(5);
+	say_input(5, 0, "here");
+	expect(SESS_OUTPUT, 5, "here");
+	expect_park(5);
+	say_input(5, 0, "here, no");
+	expect(SESS_OUTPUT, 5, "here");
+	expect(SESS_OUTPUT, 5, "there");
+	expect_park(5);
+	finish(1);
+}
+
 static void test_drain(void **state)
 {
 	start(100);
@@ -500,12 +575,12 @@ static void test_payloads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_dialogue),   cmocka_unit_test(test_serial_and_wake),
-		cmocka_unit_test(test_wait),
-		cmocka_unit_test(test_drain),	   cmocka_unit_test(test_starttls),
-		cmocka_unit_test(test_busy),	   cmocka_unit_test(test_queue_limit),
-		cmocka_unit_test(test_front_dies), cmocka_unit_test(test_front_again),
-		cmocka_unit_test(test_payloads),
+		cmocka_unit_test(test_dialogue),    cmocka_unit_test(test_serial_and_wake),
+		cmocka_unit_test(test_wait),	    cmocka_unit_test(test_withhold),
+		cmocka_unit_test(test_here),	    cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_starttls),    cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_queue_limit), cmocka_unit_test(test_front_dies),
+		cmocka_unit_test(test_front_again), cmocka_unit_test(test_payloads),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
