@@ -44,13 +44,19 @@ static bool ranks_before(const struct group *a, const struct group *b)
 	return x != y ? x < y : by_age(a, b) < 0;
 }
 
-static void sift(struct heap *h, uint32_t i)
+static void rise(struct heap *h, uint32_t i)
 {
 	struct group *g = h->v[i];
 	while (i > 0 && h->before(g, h->v[(i - 1) / 2])) {
 		place(h, i, h->v[(i - 1) / 2]);
 		i = (i - 1) / 2;
 	}
+	place(h, i, g);
+}
+
+static void sink(struct heap *h, uint32_t i)
+{
+	struct group *g = h->v[i];
 	for (;;) {
 		uint32_t child = 2 * i + 1;
 		if (child + 1 < h->n && h->before(h->v[child + 1], h->v[child]))
@@ -70,7 +76,7 @@ static void heap_add(struct heap *h, struct group *g)
 		h->v = xrealloc(h->v, h->cap * sizeof(struct group *));
 	}
 	place(h, h->n++, g);
-	sift(h, h->n - 1);
+	rise(h, h->n - 1);
 }
 
 static void heap_del(struct heap *h, struct group *g)
@@ -80,7 +86,8 @@ static void heap_del(struct heap *h, struct group *g)
 	struct group *last = h->v[--h->n];
 	if (last != g) {
 		place(h, i, last);
-		sift(h, i);
+		rise(h, i);
+		sink(h, last->at[h->which]);
 	}
 }
 
@@ -296,10 +303,11 @@ usec schedule_latest(const struct queue *q, usec now)
 	return now + retry_longest(&q->conf);
 }
 
+/* From the bottom up, and each only down: what is above is in no order yet. */
 static void order(struct heap *h)
 {
 	for (uint32_t i = h->n / 2; i-- > 0;)
-		sift(h, i);
+		sink(h, i);
 }
 
 /* After the wall clock jumped back, what the schedule put a few hours ahead would wait for the
