@@ -204,7 +204,9 @@ int lease_read(struct queue *q, struct group *g, struct arena *mem, struct queue
 	"(?4 = '' OR r.address = ?4 COLLATE NOCASE)"                                      \
 	" AND (?5 = '' OR substr(r.address, -1 - length(?5)) = '@' || ?5 COLLATE NOCASE)" \
 	" AND (?6 = '' OR instr(lower(r.reply), lower(?6)) > 0)"                          \
-	" AND (?7 < 0 OR r.held = ?7) AND (?8 = 0 OR r.route NOT IN ('local', 'expanded'))"
+	" AND (?7 < 0 OR r.held = ?7)"                                                    \
+	" AND (?8 = 0 OR (r.route NOT IN ('local', 'expanded')"                           \
+	" AND substr(r.route, 1, 6) <> 'local:'))"
 #define FILTER_TYPES "bsisssii"
 #define FILTER_VALUES(f) \
 	(f)->id, (f)->from, (f)->before, (f)->to, (f)->domain, (f)->reply, (f)->held, (f)->remote

@@ -117,21 +117,22 @@ static void reroute_is_durable(void **state)
 {
 	struct fixture *f = *state;
 	struct queue_rcpt_in r[] = { to("a@x.test", "smtp:x.test"), to("b@y.test", "smtp:y.test"),
-				     to("c@here.test", "local") };
+				     to("c@here.test", "local"), to("d@here.test", "local:junk") };
 	struct queue_lease l;
 	size_t n;
-	assert_int_equal(accept_body(f, SPAN("m"), r, 3, NULL), 0);
+	assert_int_equal(accept_body(f, SPAN("m"), r, 4, NULL), 0);
 	assert_int_equal(queue_reroute(f->q, &all, SPAN("smtp:[relay.test]:2525"), &n), 0);
 	assert_int_equal(n, 2); /* what is for here stays here */
 	for (int i = 0; i < 2; i++) {
 		size_t away = 0;
 		while (lease(f, &l)) {
-			assert_true(span_eq_str(l.route, l.rcpts[0].address.p[0] == 'c'
-								 ? "local"
-								 : "smtp:[relay.test]:2525"));
+			char who = l.rcpts[0].address.p[0];
+			assert_true(span_eq_str(l.route, who == 'c'   ? "local"
+							 : who == 'd' ? "local:junk"
+								      : "smtp:[relay.test]:2525"));
 			away += l.n_rcpts;
 		}
-		assert_int_equal(away, 3);
+		assert_int_equal(away, 4);
 		reopen(f);
 	}
 }
