@@ -19,32 +19,46 @@ static bool have_already(const struct mail_transaction *t, const struct address 
 	return false;
 }
 
-/* The host that a local part names as the next stop: "user%host", "user@host" (quoted),
- * "host!user"; else empty. */
-static span host_inside(span local)
+static bool is_ours(struct smtp_job *j, span domain, struct arena *mem)
 {
-	size_t bang = span_find(local, '!');
+	const struct address there = { .local = SPAN("postmaster"), .domain = domain };
+	struct directory_match m = { 0 };
 
-	for (size_t i = local.n; i-- > 0;)
-		if (local.p[i] == '%' || local.p[i] == '@')
-			return span_from(local, i + 1);
-	return bang == SPAN_NPOS ? SPAN_NULL : span_sub(local, 0, bang);
+	return directory_lookup(j->env->directory, &there, mem, &m) == 0 &&
+	       m.kind != DIRECTORY_NOT_LOCAL;
+}
+
+/* Does LOCAL name a foreign host as a stop on the way: "user%host", "user@host" (quoted),
+ * "host!user", or some of them together?  Each counts, not only the next one: what we pass on to a
+ * host behind us, that one may take further. */
+static bool names_foreign_host(struct smtp_job *j, span local, struct arena *mem)
+{
+	bool after = false; /* a '%' or '@' */
+
+	for (size_t from = 0, i = 0; i <= local.n; i++) {
+		char c = i < local.n ? local.p[i] : '\0';
+		span part = span_sub(local, from, i - from);
+
+		if (i < local.n && c != '%' && c != '@' && c != '!')
+			continue;
+		if ((after || c == '!') && part.n && !is_ours(j, part, mem))
+			return true;
+		after = c == '%' || c == '@';
+		from = i + 1;
+	}
+	return false;
 }
 
 /* Does A ask us to send on to somebody else's host?  It is mail for here only if somebody has
  * exactly that name (RFC 5321 3.6.1 lets us refuse it). */
 static bool asks_for_relay(struct smtp_job *j, const struct address *a, struct arena *mem)
 {
-	struct address there = { .local = SPAN("postmaster"), .domain = host_inside(a->local) };
 	struct directory_match m = { 0 };
 
-	if (!there.domain.n || mail_is_rewritten(j->env, a))
+	if (mail_is_rewritten(j->env, a) || !names_foreign_host(j, a->local, mem))
 		return false;
-	if (directory_lookup(j->env->directory, a, mem, &m) == 0 && !m.catch_all && !m.detail.n &&
-	    (m.kind == DIRECTORY_ACCOUNT || m.kind == DIRECTORY_ALIAS))
-		return false;
-	return directory_lookup(j->env->directory, &there, mem, &m) < 0 ||
-	       m.kind == DIRECTORY_NOT_LOCAL;
+	return directory_lookup(j->env->directory, a, mem, &m) < 0 || m.catch_all || m.detail.n ||
+	       (m.kind != DIRECTORY_ACCOUNT && m.kind != DIRECTORY_ALIAS);
 }
 
 /* 2xx: *RET_ROUTES lead somewhere.  Code 0: to know more the disk must be asked. */

@@ -108,9 +108,11 @@ static void test_recipients(void **state)
 static void test_no_relay(void **state)
 {
 	static const char *const tricks[] = {
-		"x%elsewhere.test@ours.test",	  "elsewhere.test!x@ours.test",
-		"\"x@elsewhere.test\"@ours.test", "@ours.test:x@elsewhere.test",
-		"a%b%elsewhere.test@ours.test",	  "x@elsewhere.test"
+		"x%elsewhere.test@ours.test",		"elsewhere.test!x@ours.test",
+		"\"x@elsewhere.test\"@ours.test",	"@ours.test:x@elsewhere.test",
+		"a%b%elsewhere.test@ours.test",		"x@elsewhere.test",
+		"x%elsewhere.test%ours.test@ours.test", "elsewhere.test!x%ours.test@ours.test",
+		"ours.test!elsewhere.test!x@ours.test",
 	};
 
 	begin(false, false);
