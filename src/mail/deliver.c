@@ -120,6 +120,15 @@ static int accept_again(struct delivery *d, const struct queue_rcpt *rcpt,
 	return queue_accept(d->env->queue, &m);
 }
 
+/* To the address that it came from, by the way on which it was. */
+static bool leads_back(const struct delivery *d, const struct mail_route *to,
+		       const struct address *from)
+{
+	return !mail_route_is_local(to->route) && span_eq(to->address.local, from->local) &&
+	       span_ieq(to->address.domain, from->domain) &&
+	       span_eq(mail_route_way(to->route), mail_route_way(d->lease->route));
+}
+
 /* What RCPT was an account's address when the message was accepted, but is no longer: the message
  * goes where it leads now.  The delivery key makes that happen once, whatever is repeated. */
 static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const struct address *from,
@@ -141,9 +150,7 @@ static void pass_on(struct delivery *d, const struct queue_rcpt *rcpt, const str
 	notify = n > 1 ? mail_notify_expanded(rcpt->notify) : rcpt->notify;
 	to = arena_array(d->mem, struct queue_rcpt_in, n);
 	for (size_t i = 0; i < n; i++)
-		if (routes[i].kind != MAIL_ROUTE_REFUSED &&
-		    (mail_route_is_local(routes[i].route) ||
-		     !span_eq(mail_route_way(routes[i].route), mail_route_way(d->lease->route))))
+		if (routes[i].kind != MAIL_ROUTE_REFUSED && !leads_back(d, &routes[i], from))
 			to[k++] = (struct queue_rcpt_in){ .address = address_text(
 								  &routes[i].address, d->mem),
 							  .route = routes[i].route,

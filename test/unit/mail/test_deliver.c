@@ -262,6 +262,24 @@ static void test_domain_left(void **state)
 	assert_has(queued_body("dave@second.test"), "\r\nhi\r\n");
 }
 
+/* Of a domain that others serve, one address came home as an alias; a target of it is still theirs. */
+static void test_came_home(void **state)
+{
+	struct directory_domain backup = { .name = SPAN("backup.test"), .unknown_to = SPAN("mx") };
+	struct queue_lease l;
+
+	assert_int_equal(directory_domain_make(w.env.directory, &backup, NULL), 0);
+	assert_verdict(send_one("x@else.test", "a@backup.test", hello), "250");
+	alias("a@backup.test", "alice@here.test", "b@backup.test", NULL);
+	assert_true(take_lease(&l));
+	assert_true(mail_bring_home(&w.env, &l));
+	deliver_all();
+	assert_int_equal(inbox_count("alice@here.test"), 1);
+	assert_has(queued_body("b@backup.test"), "\r\nhi\r\n");
+	assert_true(take_lease(&l));
+	assert_false(mail_bring_home(&w.env, &l));
+}
+
 /* Delivered-To is asked for each recipient. */
 static void test_loop(void **state)
 {
@@ -290,6 +308,7 @@ int main(void)
 		T(test_alias_large),
 		T(test_alias_leads_nowhere),
 		T(test_domain_left),
+		T(test_came_home),
 		T(test_loop),
 	};
 	return cmocka_run_group_tests_name("mail: delivery", tests, NULL, NULL);
