@@ -360,24 +360,33 @@ int mail_settle(struct core_env *env, const struct queue_lease *l, struct queue_
 	return e;
 }
 
-bool mail_return_overdue(struct core_env *env, const struct queue_lease *l)
+int mail_return(struct core_env *env, const struct queue_lease *l, const char *status, span reply)
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
 	struct event_list events;
 	struct queue_result *results;
+	int e;
 
-	if (!queue_overdue(l, clock_wall()))
-		return false;
 	event_list_init(&events, &mem);
 	results = arena_array(&mem, struct queue_result, l->n_rcpts);
-	for (size_t i = 0; i < l->n_rcpts; i++)
-		results[i] = (struct queue_result){
-			.row = l->rcpts[i].row,
-			.outcome = OUTCOME_FAILED,
-			.reply = SPAN("550 5.4.7 not delivered in the time asked for"),
-			.status = "5.4.7"
-		};
-	if (mail_settle(env, l, results, l->n_rcpts, &events) < 0)
+	for (size_t i = 0; i < l->n_rcpts; i++) {
+		results[i] = (struct queue_result){ .row = l->rcpts[i].row,
+						    .outcome = OUTCOME_FAILED,
+						    .reply = reply };
+		snprintf(results[i].status, sizeof results[i].status, "%s", status);
+		if (span_eq_str(l->route, "expanded"))
+			mail_result_expanded(&results[i]);
+	}
+	e = mail_settle(env, l, results, l->n_rcpts, &events);
+	if (e < 0)
 		queue_release(env->queue, l);
+	return e;
+}
+
+bool mail_return_overdue(struct core_env *env, const struct queue_lease *l)
+{
+	if (!queue_overdue(l, clock_wall()))
+		return false;
+	(void)mail_return(env, l, "5.4.7", SPAN("550 5.4.7 not delivered in the time asked for"));
 	return true;
 }

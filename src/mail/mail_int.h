@@ -32,6 +32,9 @@ unsigned mail_notify_expanded(unsigned notify);
 
 /* The result of an alias's own row, "expanded": its targets have rows of their own. */
 void mail_result_expanded(struct queue_result *r);
+/* Settles all of L as failed, with a report; what has been passed on counts as that, for no report may say that it
+ * failed.  An error releases L. */
+int mail_return(struct core_env *env, const struct queue_lease *l, const char *status, span reply);
 
 /* Where a route "local" or "local:junk" leads to. */
 #define MAIL_ROUTE_JUNK "local:junk"

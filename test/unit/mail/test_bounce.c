@@ -424,6 +424,31 @@ static void queue_by(usec by, bool by_return, bool by_trace, unsigned notify)
 	assert_int_equal(queue_accept(w.env.queue, &m), 0);
 }
 
+/* What an alias stood for has been passed on: nobody hears later that it failed. */
+static void test_by_return_expanded(void **state)
+{
+	struct send s = { .from = "alice@here.test",
+			  .rcpt = { "both@here.test" },
+			  .notify = { RCPT_NOTIFY_SUCCESS | RCPT_NOTIFY_FAILURE },
+			  .terms = { .deliver_by = clock_wall() - USEC_SEC, .by_return = true } };
+	struct queue_lease l;
+
+	alias("both@here.test", "alice@here.test", "bob@here.test", NULL);
+	assert_verdict(mail_send(&s, SPAN("Subject: x\r\n\r\nx\r\n")), "250");
+	while (take_lease(&l)) {
+		bool expanded = span_eq_str(l.route, "expanded");
+
+		assert_true(mail_return_overdue(&w.env, &l));
+		if (!expanded)
+			continue;
+		deliver_all();
+		assert_has(inbox_get("alice@here.test", inbox_count("alice@here.test")),
+			   "Action: expanded\r\n");
+		return;
+	}
+	fail();
+}
+
 static void test_by_return(void **state)
 {
 	struct queue_lease l;
@@ -585,6 +610,7 @@ int main(void)
 		T(test_expanded_late),
 		T(test_expanded_given_back),
 		T(test_by_return),
+		T(test_by_return_expanded),
 		T(test_by_notify),
 		T(test_by_trace),
 		T(test_delayed),
