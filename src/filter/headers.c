@@ -1,23 +1,5 @@
 #include "filter/headers.h"
 
-bool filter_header_next(span header, size_t *at, struct header_field *ret)
-{
-	for (;;) {
-		span rest = span_from(header, *at);
-		bool bad = false;
-		size_t line;
-
-		if (!rest.n || span_starts(rest, SPAN("\r\n")))
-			return false;
-		if (header_next(header, at, ret, &bad))
-			return true;
-		if (!bad)
-			return false;
-		line = span_find(rest, '\n');
-		*at = line == SPAN_NPOS ? header.n : header.n - rest.n + line + 1;
-	}
-}
-
 span filter_header_value(span value, bool spaced, struct arena *mem)
 {
 	struct buf b _cleanup_(buf_donep) = BUF_INIT(4 * value.n + 8);
@@ -57,7 +39,7 @@ static struct line *lines_of(span header, struct arena *mem)
 	struct header_field f;
 	size_t at = 0, from = 0;
 
-	while (filter_header_next(header, &at, &f)) {
+	while (header_next_field(header, &at, &f)) {
 		struct line *l = arena_new(mem, struct line);
 
 		/* With the lines before it that are no fields. */

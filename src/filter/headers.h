@@ -4,9 +4,6 @@
 #include "filter/filter.h"
 #include "format/header.h"
 
-/* The next field of HEADER from *AT on; steps over lines that are none, as mail programs do.  False at
- * the end of the header. */
-bool filter_header_next(span header, size_t *at, struct header_field *ret);
 /* What stands behind "Name:" for a filter's VALUE: lines end in CRLF and go on with white space, so
  * that no value starts a field or the body; SPACED: a space comes first.  In MEM. */
 span filter_header_value(span value, bool spaced, struct arena *mem);

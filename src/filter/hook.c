@@ -12,7 +12,7 @@ static json_t *headers_json(span header)
 	struct header_field f;
 	size_t at = 0;
 
-	while (filter_header_next(header, &at, &f)) {
+	while (header_next_field(header, &at, &f)) {
 		json_t *pair = json_array();
 
 		json_array_append_new(pair, json_span(f.name));

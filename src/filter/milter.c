@@ -238,7 +238,7 @@ static void advance_header(struct milter *m)
 {
 	struct header_field f;
 
-	if (is_told(m, EVENT_HEADER) && filter_header_next(m->header, &m->header_at, &f))
+	if (is_told(m, EVENT_HEADER) && header_next_field(m->header, &m->header_at, &f))
 		tell(m, &f, SPAN_NULL);
 	else
 		m->at = EVENT_EOH;

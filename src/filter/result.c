@@ -150,7 +150,7 @@ static bool value_ok(span v)
 			return false;
 		if (v.p[i] != '\r')
 			continue;
-		if (i + 2 >= v.n || v.p[i + 1] != '\n' || !strchr(" \t", v.p[i + 2]))
+		if (i + 2 >= v.n || v.p[i + 1] != '\n' || (v.p[i + 2] != ' ' && v.p[i + 2] != '\t'))
 			return false;
 		i += 2;
 	}

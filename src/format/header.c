@@ -69,6 +69,14 @@ bool header_next(span message, size_t *at, struct header_field *ret, bool *ret_b
 	return step == HEADER_FIELD;
 }
 
+bool header_next_field(span message, size_t *at, struct header_field *ret)
+{
+	enum header_step step;
+	while ((step = header_step(message, at, ret)) == HEADER_BAD)
+		;
+	return step == HEADER_FIELD;
+}
+
 bool header_find(span message, const char *name, unsigned nth, struct header_field *ret)
 {
 	span want = span_str(name);

@@ -13,8 +13,11 @@ struct header_field {
 /* Reads the next field at *AT; false at the end of the header (then *AT is the start of the body,
  * behind the empty line).  A line that is no field ends the header too, with *RET_BAD = true. */
 bool header_next(span message, size_t *at, struct header_field *ret, bool *ret_bad);
-/* First (or N-th, from 0) field NAME, case-insensitive; false if absent.  Unlike header_next, these two
- * step over a line that is no field, as mail programs do.  Only the first HEADER_LOOKUP_MAX bytes of a
+/* The same, but it steps over lines that are no field, as mail programs do: what they show below such a
+ * line must not escape who judges. */
+bool header_next_field(span message, size_t *at, struct header_field *ret);
+/* First (or N-th, from 0) field NAME, case-insensitive; false if absent.  Steps over lines that are no
+ * field, too.  Only the first HEADER_LOOKUP_MAX bytes of a
  * header are looked at. */
 #define HEADER_LOOKUP_MAX (1024 * 1024)
 bool header_find(span message, const char *name, unsigned nth, struct header_field *ret);

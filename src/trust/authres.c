@@ -185,7 +185,7 @@ int authres_strip(span text, span id, struct buf *b, size_t *ret_removed)
 	span header = span_sub(text, 0, end);
 	struct header_field f;
 
-	while (header_next(header, &at, &f, NULL)) {
+	while (header_next_field(header, &at, &f)) {
 		if (!span_ieq_str(f.name, "Authentication-Results") || !authres_claims(f.value, id))
 			continue;
 		size_t from = (size_t)(f.raw.p - header.p);

@@ -66,13 +66,13 @@ int message_parse(span text, struct arena *mem, struct message *ret)
 	struct header_field f;
 	size_t at = 0, count = 0;
 
-	while (header_next(text, &at, &f, NULL)) {
+	while (header_next_field(text, &at, &f)) {
 		if (++count > MESSAGE_FIELDS_MAX || at > MESSAGE_HEADER_MAX)
 			return ERR_TOOBIG;
 	}
 	m.body = span_from(text, at);
 	m.field = arena_array(mem, struct message_field, count + 1);
-	for (at = 0; header_next(text, &at, &f, NULL); m.n++)
+	for (at = 0; header_next_field(text, &at, &f); m.n++)
 		m.field[m.n] = (struct message_field){ .name = f.name,
 						       .value = f.value,
 						       .raw = chop(f.raw) };

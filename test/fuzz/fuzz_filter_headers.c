@@ -13,7 +13,7 @@ static size_t fields(span header)
 	struct header_field f;
 	size_t at = 0, n = 0;
 
-	while (filter_header_next(header, &at, &f))
+	while (header_next_field(header, &at, &f))
 		n++;
 	return n;
 }

@@ -97,6 +97,8 @@ static void test_edits_are_checked(void **state)
 			 ERR_PROTO);
 	assert_int_equal(travel((struct filter_edit){ 0, 0, SPAN("A"), SPAN(" b\n\tc") }),
 			 ERR_PROTO);
+	assert_int_equal(travel((struct filter_edit){ 0, 0, SPAN("A"), SPAN(" b\r\n\0c") }),
+			 ERR_PROTO);
 	assert_int_equal(travel((struct filter_edit){ 0, 0, SPAN("A B"), SPAN("") }), ERR_PROTO);
 	assert_int_equal(
 		travel((struct filter_edit){ FILTER_ADD_RCPT, 0, SPAN(""), SPAN("<a@b>") }), 0);

@@ -51,6 +51,8 @@ static void test_strip(void **state)
 			   "authentication-results: mx.test; dmarc=pass\r\n\t(folded)\r\n"
 			   "Authentication-Results: other.test; dmarc=pass\r\n"
 			   "AUTHENTICATION-RESULTS : mx.test; spf=pass\r\n"
+			   "no field\r\n"
+			   "Authentication-Results: mx.test; spf=pass\r\n"
 			   "From: a@b.test\r\n"
 			   "\r\n"
 			   "Authentication-Results: mx.test; body\r\n";
@@ -58,9 +60,10 @@ static void test_strip(void **state)
 	size_t removed;
 
 	assert_int_equal(authres_strip(span_str(text), SPAN("mx.test"), &b, &removed), 0);
-	assert_int_equal(removed, 2);
+	assert_int_equal(removed, 3);
 	assert_span(buf_span(&b), "Received: x\r\n"
 				  "Authentication-Results: other.test; dmarc=pass\r\n"
+				  "no field\r\n"
 				  "From: a@b.test\r\n\r\n");
 	buf_done(&b);
 }

@@ -49,6 +49,7 @@ static void test_author(void **state)
 		"From: a@x@y.test\r\n\r\n",
 		"From: a@x..test\r\n\r\n",
 		"From: a@x.test <b@y.test>\r\n\r\n",
+		"From: a@x.test\r\nno field\r\nFrom: b@y.test\r\n\r\n",
 	};
 	struct arena mem;
 	struct message m;
@@ -65,6 +66,9 @@ static void test_author(void **state)
 		      &m);
 	assert_int_equal(dmarc_author(&m, &mem, &domain, &why), 0);
 	assert_span(domain, "x.test");
+	message_parse(SPAN("no field\r\nFrom: user@y.test\r\n\r\n"), &mem, &m);
+	assert_int_equal(dmarc_author(&m, &mem, &domain, &why), 0);
+	assert_span(domain, "y.test"); /* whom programs show */
 	message_parse(SPAN("From: user@x.test <user@x.test>\r\n\r\n"), &mem, &m);
 	assert_int_equal(dmarc_author(&m, &mem, &domain, &why), 0);
 	message_parse(SPAN("From: u@b\xc3\xbc"
