@@ -140,52 +140,69 @@ static void refused(struct smtp_job *j, const struct mail_verdict *v)
 	j->end = SMTP_END_CLOSE;
 }
 
+/* Neither of the first two takes memory of the transaction: no limit stops them. */
+static bool may_come(struct smtp_job *j, const struct address *a)
+{
+	const struct mail_transaction *t = j->st->mail;
+
+	if (have_already(t, a)) /* said twice is delivered once */
+		smtp_say(j, 250, "2.1.5", SPAN("Recipient ok"));
+	else if (t->n_rcpts >= j->conf->max_rcpts)
+		smtp_say(j, 452, "4.5.3", SPAN("Too many recipients for one message"));
+	else if (!guard_take(j->env->guard, j->conf, GUARD_RECIPIENTS, &j->s->peer))
+		smtp_say(j, 450, "4.7.1", SPAN("Too many recipients from your network, try later"));
+	else
+		return true;
+	return false;
+}
+
+/* Judged once, however often the command runs: what the filters say is about this one.  NULL: there
+ * is nothing more to say now. */
+static struct smtp_rcpt *rcpt_of(struct smtp_job *j, const struct address *a)
+{
+	struct mail_transaction *t = j->st->mail;
+	struct smtp_rcpt *x = j->st->rcpt;
+
+	if (!x && !may_come(j, a))
+		return NULL;
+	if (!x) {
+		x = j->st->rcpt = arena_new(&t->mem, struct smtp_rcpt);
+		x->address = smtp_address_copy(a, &t->mem);
+	}
+	if (!x->verdict.code)
+		x->verdict = judge(j, &x->address, &x->routes, &x->n_routes);
+	if (x->verdict.code)
+		return x;
+	j->end = SMTP_END_WAIT;
+	sess_wake(j->s->table, j->s->id);
+	return NULL;
+}
+
 void smtp_cmd_rcpt(struct smtp_job *j, const struct smtp_command *c, span line)
 {
 	struct mail_transaction *t = j->st->mail;
-	struct address a = c->path;
-	struct mail_route *routes = NULL;
+	struct smtp_rcpt *x = rcpt_of(j, &c->path);
 	struct mail_verdict v;
 	struct mail_rcpt *r;
-	size_t n = 0;
 
-	/* Said twice is delivered once.  Neither of these two takes memory of the transaction: no
-	 * limit stops them. */
-	if (have_already(t, &a)) {
-		smtp_say(j, 250, "2.1.5", SPAN("Recipient ok"));
+	if (!x)
 		return;
-	}
-	if (t->n_rcpts >= j->conf->max_rcpts) {
-		smtp_say(j, 452, "4.5.3", SPAN("Too many recipients for one message"));
+	v = x->verdict;
+	if (v.code < 300 && !filters_agree(j, &x->address, &v))
 		return;
-	}
-	if (!j->st->counted && !guard_take(j->env->guard, j->conf, GUARD_RECIPIENTS, &j->s->peer)) {
-		smtp_say(j, 450, "4.7.1", SPAN("Too many recipients from your network, try later"));
-		return;
-	}
-	j->st->counted = true;
-	a = smtp_address_copy(&a, &t->mem);
-	v = judge(j, &a, &routes, &n);
-	if (!v.code) {
-		j->end = SMTP_END_WAIT;
-		sess_wake(j->s->table, j->s->id);
-		return;
-	}
-	if (v.code < 300 && !filters_agree(j, &a, &v))
-		return;
-	j->st->counted = false;
-	note(j, &a, &v);
+	j->st->rcpt = NULL;
+	note(j, &x->address, &v);
 	smtp_say(j, v.code, v.enhanced, v.text);
 	if (v.code >= 300) {
 		refused(j, &v);
 		return;
 	}
 	r = arena_new(&t->mem, struct mail_rcpt);
-	*r = (struct mail_rcpt){ .address = a,
+	*r = (struct mail_rcpt){ .address = x->address,
 				 .original = arena_span(&t->mem, c->original),
 				 .notify = c->notify,
-				 .routes = routes,
-				 .n_routes = n };
+				 .routes = x->routes,
+				 .n_routes = x->n_routes };
 	*t->rcpts_tail = r;
 	t->rcpts_tail = &r->next;
 	t->n_rcpts++;

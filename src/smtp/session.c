@@ -91,6 +91,7 @@ void smtp_drop_mail(struct core_env *env, struct smtp_session *st, const char *w
 	}
 	mail_transaction_free(t);
 	st->mail = NULL;
+	st->rcpt = NULL;
 	st->refused = (struct mail_verdict){ 0 };
 	st->rejected = 0;
 	st->body_error = 0;

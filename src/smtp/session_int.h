@@ -7,6 +7,14 @@
 #include "smtp/smtp.h"
 #include "smtp/wire.h"
 
+/* A recipient that waits: to be looked up, or for what the filters say of it. */
+struct smtp_rcpt {
+	struct address address;
+	struct mail_route *routes;
+	size_t n_routes;
+	struct mail_verdict verdict;
+};
+
 struct smtp_session {
 	bool helo, esmtp;
 	char *helo_name; /* malloc'd; as the peer said it */
@@ -21,13 +29,13 @@ struct smtp_session {
 	struct sasl *sasl; /* an exchange is under way */
 	unsigned auth_failures;
 	struct mail_transaction *mail;
+	struct smtp_rcpt *rcpt; /* NULL, or the one that waits; in MAIL's arena */
 	struct mail_verdict
 		refused; /* code != 0: MAIL was answered 250 in front, but its RCPTs hear this */
 	unsigned rejected_total; /* recipients of this session */
 	unsigned rejected;	 /* recipients of this transaction */
 	int body_error;		 /* the first failure of a piece; the rest is dropped */
 	unsigned body_defects;
-	bool counted;	  /* guard knows of the recipient that waits */
 	size_t resume_at; /* of the input: the line that waits for an answer (sess_wait) */
 };
 

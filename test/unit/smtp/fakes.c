@@ -184,6 +184,7 @@ int mail_route(struct core_env *e, const struct address *rcpt, const struct mail
 	struct mail_route *r = arena_new(mem, struct mail_route);
 	struct directory_match m;
 
+	fake.routed++;
 	if (span_eq_str(rcpt->local, "slow"))
 		return ERR_IO;
 	directory_lookup(NULL, rcpt, mem, &m);

@@ -11,6 +11,7 @@ struct fake {
 	bool poisoned;
 	unsigned false_alarms; /* mail_inspect makes the session wait that often */
 	/* what has happened */
+	unsigned routed; /* how often mail_route() was called */
 	unsigned received, journal; /* messages, timeline records by smtp itself */
 	struct buf from, to, body;  /* of the last message */
 	bool smtputf8, body_8bit, ret_full, tls, authenticated;

@@ -88,6 +88,19 @@ static void test_inspection(void **state)
 	end();
 }
 
+/* A recipient that waits for the filters is counted and judged once. */
+static void test_waiting_recipient(void **state)
+{
+	begin(false, true);
+	fake.false_alarms = 5;
+	say(HELLO FROM
+	    "RCPT TO:<user@ours.test>\r\nRCPT TO:<nobody@ours.test>\r\nRSET\r\nNOOP\r\n");
+	WANTS("250 2.1.5", "550 5.1.1", "250 2.0.0", "250 2.0.0");
+	assert_int_equal(fake.false_alarms, 0);
+	assert_int_equal(fake.routed, 2);
+	end();
+}
+
 static void test_recipients(void **state)
 {
 	begin(false, false);
@@ -559,6 +572,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_message),
 		cmocka_unit_test(test_inspection),
+		cmocka_unit_test(test_waiting_recipient),
 		cmocka_unit_test(test_recipients),
 		cmocka_unit_test(test_no_relay),
 		cmocka_unit_test(test_too_many_recipients),
