@@ -279,7 +279,8 @@ const struct conf_option conf_options[] = {
 	{ "trust.dmarc", CONF_CHOICE, "enforce", 0, 0, "enforce|junk|report", CONF_RELOAD,
 	  "What becomes of mail that fails DMARC: what the author's domain asks for, the Junk "
 	  "mailbox "
-	  "even where it asks for a refusal, or nothing but a note in Authentication-Results.",
+	  "even where it asks for a refusal, or nothing but a note in Authentication-Results. Mail "
+	  "without exactly one author goes to the Junk mailbox in the first two cases.",
 	  AT(trust_dmarc) },
 	{ "trust.sealers", CONF_TEXT, "", 0, 0, NULL, CONF_RELOAD,
 	  "Domains, with spaces between them, whose ARC seal is believed: mail that they passed "

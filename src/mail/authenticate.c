@@ -9,13 +9,16 @@
 #include "sys/file.h"
 
 #define ASK_BATCH   16 /* questions in one request: the answers must fit into one message */
+#define FIELDS_MAX  (12 * 1024)	   /* of Authentication-Results; what is longer is not written */
 #define ASK_TIMEOUT (8 * USEC_SEC) /* a request; out's own limit of a question is 5 s */
 
+/* The verdicts point into the message, which what follows may change. */
 void inspect_sender_done(struct mail_inspection *i)
 {
-	trust_answers_free(i->answers);
+	trust_answers_free(STEAL_PTR(&i->answers));
 	if (i->map)
-		munmap(i->map, i->map_size);
+		munmap(STEAL_PTR(&i->map), i->map_size);
+	arena_done(&i->mem);
 }
 
 /* Is there somebody to be checked?  Users are known by their password, and what runs on this machine
@@ -69,7 +72,22 @@ static int take_message(struct core_env *env, struct mail_transaction *t, struct
 
 /* ------------------------------------------------------------------ rounds */
 
-/* A request without an answer is one whose every question timed out. */
+/* The answer to Q, whatever name `out` gives it: a question that stayed open would be waited for in
+ * vain. */
+static void take_answer(struct mail_inspection *i, const struct dns_question *q,
+			const struct dns_answer *a)
+{
+	struct dns_answer of_q = { .status = DNS_TIMEOUT };
+
+	if (a && a->type == q->type)
+		of_q = *a;
+	of_q.name = q->name;
+	of_q.type = q->type;
+	trust_answers_add(i->answers, &of_q);
+}
+
+/* They come in the order of their questions.  A request without an answer is one whose every
+ * question timed out. */
 static void take_answers(struct mail_inspection *i)
 {
 	for (size_t at = 0, set = 0; at < i->n_questions; at += ASK_BATCH, set++) {
@@ -80,13 +98,8 @@ static void take_answers(struct mail_inspection *i)
 
 		if (ask_set_answer(i->asks, set, &type, &payload, NULL) == 0)
 			(void)dns_answers_get(payload, &i->mem, &a, &got);
-		for (size_t k = 0; k < got; k++)
-			trust_answers_add(i->answers, &a[k]);
-		for (size_t k = got; k < n; k++)
-			trust_answers_add(i->answers,
-					  &(struct dns_answer){ .name = i->questions[at + k].name,
-								.type = i->questions[at + k].type,
-								.status = DNS_TIMEOUT });
+		for (size_t k = 0; k < n; k++)
+			take_answer(i, &i->questions[at + k], k < got ? &a[k] : NULL);
 	}
 	i->n_questions = 0;
 	ask_set_unref(i->asks);
@@ -96,9 +109,7 @@ static void take_answers(struct mail_inspection *i)
 static void give_up(struct mail_inspection *i, const struct dns_question *q, size_t n)
 {
 	for (size_t k = 0; k < n; k++)
-		trust_answers_add(i->answers, &(struct dns_answer){ .name = q[k].name,
-								    .type = q[k].type,
-								    .status = DNS_TIMEOUT });
+		take_answer(i, &q[k], NULL);
 }
 
 /* ERR_AGAIN: asked.  0: everything that was missing counts as timed out. */
@@ -115,11 +126,11 @@ static int ask_missing(struct core_env *env, struct mail_transaction *t, struct 
 	i->questions = arena_array(&i->mem, struct dns_question, n);
 	memcpy(i->questions, q, n * sizeof *q);
 	i->n_questions = n;
-	for (size_t at = 0; at < n; at += ASK_BATCH) {
+	for (size_t at = 0; at < i->n_questions; at += ASK_BATCH) {
 		buf_reset(&b);
 		if (dns_ask_put(&b, q + at, MIN(n - at, (size_t)ASK_BATCH)) < 0 ||
 		    ask_set_add(inspect_asks(env, t), DNS_ASK, buf_span(&b), -1, ASK_TIMEOUT) < 0)
-			i->n_questions = MIN(i->n_questions, at);
+			i->n_questions = at; /* enough of them */
 	}
 	if (i->n_questions == n)
 		return ERR_AGAIN;
@@ -205,6 +216,14 @@ static struct mail_verdict dmarc_refusal(const struct mail_inspection *i, struct
 	};
 }
 
+/* What cannot be looked into, or names no single author (programs differ in whom they show), has
+ * nobody who stands behind it. */
+static const char *distrust(const struct conf *conf, struct mail_inspection *i)
+{
+	i->junk = conf->trust_dmarc != CONF_DMARC_REPORT;
+	return i->junk ? "junk" : "none";
+}
+
 /* The owner of the author's domain decides, unless somebody we trust says that it passed where the
  * message came by (RFC 8617 7.2.1).  What cannot be found out now is asked again with the next
  * attempt: never accepted unchecked, never bounced. */
@@ -221,6 +240,8 @@ static const char *apply(const struct mail_transaction *t, const struct conf *co
 		};
 		return "defer";
 	}
+	if (d->result == TRUST_PERMERROR)
+		return distrust(conf, i);
 	if (d->result != TRUST_FAIL || d->policy == DMARC_NONE)
 		return "none";
 	if (i->arc.result == TRUST_PASS && is_trusted_sealer(conf, i->arc.domain))
@@ -233,18 +254,42 @@ static const char *apply(const struct mail_transaction *t, const struct conf *co
 	return "junk";
 }
 
+static span fields_of(const struct mail_inspection *i, const struct conf *conf, struct arena *mem)
+{
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(FIELDS_MAX);
+	struct authres r = { .id = conf->hostname,
+			     .helo = &i->helo,
+			     .mail_from = &i->spf,
+			     .dkim = &i->dkim,
+			     .arc = &i->arc,
+			     .dmarc = &i->dmarc,
+			     .iprev = &i->iprev };
+
+	return authres_put(&b, &r) == 0 ? arena_span(mem, buf_span(&b)) : SPAN_NULL;
+}
+
+static void conclude(struct mail_transaction *t, const struct conf *conf, struct mail_inspection *i)
+{
+	if (i->iprev.result == TRUST_PASS)
+		t->peer_name = arena_span(&t->mem, i->iprev.name);
+	note_verdicts(t, i, apply(t, conf, i, &t->mem));
+	i->fields = fields_of(i, conf, &t->mem);
+}
+
 int inspect_sender(struct core_env *env, struct mail_transaction *t, struct conf *conf,
 		   struct mail_inspection *i)
 {
 	int slot = -1, e;
 
-	if (!is_wanted(t, conf))
+	if (!i->answers && !is_wanted(t, conf)) /* a reload does not stop what is under way */
 		return 0;
 	if (i->n_questions)
 		take_answers(i);
 	/* Bytes that a core died of are not looked into again. */
-	if (poison_enter(env->poison, POISON_TRUST, buf_span(&t->body), &slot))
+	if (poison_enter(env->poison, POISON_TRUST, buf_span(&t->body), &slot)) {
+		mail_step(&t->events, "trust.skipped", "action", span_str(distrust(conf, i)));
 		return 0;
+	}
 	FAILPOINT("mail.authenticate");
 	if (!i->answers) {
 		i->answers = trust_answers_new(&i->mem);
@@ -258,27 +303,10 @@ out:
 	poison_leave(env->poison, slot);
 	if (e == ERR_AGAIN)
 		return e;
-	if (e < 0) {
+	if (e < 0)
 		i->refusal = verdict_of_error(e);
-		return 0;
-	}
-	i->authenticated = true;
-	if (i->iprev.result == TRUST_PASS)
-		t->peer_name = arena_span(&t->mem, i->iprev.name);
-	note_verdicts(t, i, apply(t, conf, i, &t->mem));
+	else
+		conclude(t, conf, i);
+	inspect_sender_done(i);
 	return 0;
-}
-
-void inspect_fields_put(const struct mail_inspection *i, const struct conf *conf, struct buf *b)
-{
-	struct authres r = { .id = conf->hostname,
-			     .helo = &i->helo,
-			     .mail_from = &i->spf,
-			     .dkim = &i->dkim,
-			     .arc = &i->arc,
-			     .dmarc = &i->dmarc,
-			     .iprev = &i->iprev };
-
-	if (i->authenticated)
-		authres_put(b, &r);
 }

@@ -455,7 +455,10 @@ static struct mail_verdict heed(const struct question *q, const struct filter_re
 	struct filter_state *st = q->st;
 	int e = 0;
 
-	if (!q->rcpt || r->action == FILTER_ACCEPT || r->action == FILTER_FAILED)
+	if (r->action == FILTER_FAILED && st->conversation)
+		hang_up(q->f,
+			st); /* if it was only too late for us, it must not write into what others read */
+	if (!q->rcpt || r->action == FILTER_ACCEPT)
 		st->conversation = 0; /* `out` has hung up */
 	switch (r->action) {
 	case FILTER_REJECT:

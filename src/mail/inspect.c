@@ -12,7 +12,6 @@ static struct mail_inspection *inspection_new(void)
 
 	arena_init(&i->mem);
 	i->deadline = clock_mono() + INSPECT_MAX;
-	i->poison = -1;
 	return i;
 }
 
@@ -22,7 +21,6 @@ void mail_inspection_free(struct mail_inspection *i)
 		return;
 	ask_set_unref(i->asks);
 	inspect_sender_done(i);
-	arena_done(&i->mem);
 	free(i);
 }
 

@@ -10,14 +10,12 @@
 #include "trust/authres.h"
 
 struct mail_inspection {
-	struct arena mem; /* of everything below */
+	struct arena mem; /* of the stage under way */
 	unsigned stage;	  /* the one under way; past the last: all is known */
 	struct ask_set *asks;
 	usec deadline; /* monotonic; past it what is missing counts as timed out */
-	int poison;    /* slot, while bytes are parsed */
 
 	/* authenticate.c */
-	bool authenticated; /* the verdicts below are known */
 	struct trust_answers *answers;
 	struct dns_question *questions; /* of `asks`, in batches of ASK_BATCH */
 	size_t n_questions;
@@ -29,6 +27,7 @@ struct mail_inspection {
 	struct arc_verdict arc;
 	struct dmarc_verdict dmarc;
 	struct iprev_verdict iprev;
+	span fields; /* what they are written as, above the message */
 
 	struct mail_verdict refusal; /* code != 0: what mail_receive() answers */
 	bool junk;		     /* to the Junk mailbox instead of INBOX */
@@ -42,5 +41,3 @@ inspect_stage_fn inspect_filters; /* filters.c */
 
 struct ask_set *inspect_asks(struct core_env *env, struct mail_transaction *t); /* makes it if there is none */
 void inspect_sender_done(struct mail_inspection *i);
-/* Authentication-Results, put above the message; nothing if nothing was checked. */
-void inspect_fields_put(const struct mail_inspection *i, const struct conf *conf, struct buf *b);

@@ -232,7 +232,7 @@ static bool make_prefix(struct receive *r, struct mail_verdict *ret)
 	buf_init(&r->prefix, PREFIX_MAX);
 	trace_received_put(&r->prefix, &in);
 	if (t->inspection)
-		inspect_fields_put(t->inspection, r->conf, &r->prefix);
+		buf_put_span(&r->prefix, t->inspection->fields);
 	if (t->submission && r->opaque && submit_from_checked(r->env, t, r->conf))
 		return refuse(ret, 554, "5.6.0", SPAN("the message cannot be checked"));
 	if (t->submission && !r->opaque &&

@@ -195,6 +195,8 @@ static void run(struct mail_transaction *t, const struct send *s, span message,
 			return;
 		}
 	}
+	if (w.inspect)
+		w.inspect(t);
 	mail_receive(&w.env, t, v);
 	n = 0;
 	for (const struct mail_rcpt *m = t->rcpts; m; m = m->next)

@@ -19,6 +19,7 @@ struct world {
 	struct arena mem;
 	struct id last; /* of the last mail_send() */
 	unsigned each[8]; /* codes */
+	void (*inspect)(struct mail_transaction *t); /* NULL, or what comes before mail_receive() */
 };
 extern struct world w;
 
