@@ -62,8 +62,6 @@ static void idle_del(struct entry *e)
 static void entry_forget(struct db_cache *c, struct entry *e)
 {
 	map_del(c->by_path, span_str(e->path));
-	if (e->d)
-		idmap_del(c->by_handle, (uintptr_t)e->d);
 	free(e->path);
 	free(e);
 	pthread_cond_broadcast(&c->changed);
@@ -74,6 +72,8 @@ static void entry_close(struct db_cache *c, struct entry *e)
 {
 	assert(e->refs == 0);
 	e->state = ENTRY_CLOSING;
+	/* Before it is closed: the next handle may get its address. */
+	idmap_del(c->by_handle, (uintptr_t)e->d);
 	pthread_mutex_unlock(&c->mu);
 	if (c->hooks.on_close)
 		c->hooks.on_close(e->d, e->owner, c->hooks.arg);

@@ -533,6 +533,33 @@ static void on_close(struct db *d, void *state, void *arg)
 	closed++;
 }
 
+static void *use_many(void *arg)
+{
+	struct db_cache *c = arg;
+	char p[128], v[32];
+	for (int i = 0; i < 60; i++) {
+		struct db *d;
+		snprintf(p, sizeof(p), "%s/%d.db", dir, (int)random_below(12));
+		snprintf(v, sizeof(v), "%llx", (unsigned long long)random_u64());
+		if (db_cache_get(c, p, &schema_1, DB_CREATE | mode, &d, NULL, NULL) || put(d, v))
+			abort();
+		db_cache_put(c, d);
+	}
+	return NULL;
+}
+
+/* A handle may come to lie where one was that is just being closed. */
+static void test_cache_churn(void **state)
+{
+	struct db_cache *c = db_cache_new(1);
+	pthread_t t[4];
+	for (size_t i = 0; i < ARRAY_LEN(t); i++)
+		assert_int_equal(pthread_create(&t[i], NULL, use_many, c), 0);
+	for (size_t i = 0; i < ARRAY_LEN(t); i++)
+		pthread_join(t[i], NULL);
+	db_cache_free(c);
+}
+
 static void test_cache(void **state)
 {
 	struct db_cache *c = db_cache_new(2);
@@ -595,6 +622,7 @@ int main(void)
 		T(test_many_readers),
 		T(test_async),
 		T(test_cache),
+		T(test_cache_churn),
 		T(test_other_owner),
 	};
 	int r = cmocka_run_group_tests_name("db", tests, NULL, NULL);
