@@ -160,13 +160,14 @@ const struct conf_option conf_options[] = {
 	  AT(client_ca_file) },
 
 	{ "auth.mechanisms", CONF_SET,
-	  "SCRAM-SHA-256-PLUS|SCRAM-SHA-256|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", 0, 0,
+	  "SCRAM-SHA-256|PLAIN|LOGIN|OAUTHBEARER|XOAUTH2|EXTERNAL", 0, 0,
 	  "SCRAM-SHA-256-PLUS|SCRAM-SHA-256|SCRAM-SHA-1-PLUS|SCRAM-SHA-1|PLAIN|LOGIN|OAUTHBEARER|"
 	  "XOAUTH2|EXTERNAL",
 	  CONF_RELOAD,
-	  "How clients may log in, always over TLS. The -PLUS forms bind a login to its connection; "
-	  "mutt as built by Debian takes them and then cannot use them (set smtp_authenticators "
-	  "there, or leave them out here). Without PLAIN no password may be shown by IMAP LOGIN and "
+	  "How clients may log in, always over TLS. The -PLUS forms bind a login to its connection, "
+	  "so that nobody can pass it on; they are not among the defaults because some clients, mutt "
+	  "as built by Debian among them, choose them when they are offered and then fail. Add them "
+	  "where all clients are known to manage. Without PLAIN no password may be shown by IMAP LOGIN and "
 	  "POP3 USER either. OAUTHBEARER and XOAUTH2 need auth.oauth, EXTERNAL needs tls.client_ca.",
 	  AT(auth_mechanisms) },
 	{ "auth.oauth", CONF_ROWS, "", 0, 0, NULL, CONF_RELOAD,

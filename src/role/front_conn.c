@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "role/front_int.h"
+#include "sasl/offer.h"
 
 /* Reads of one connection in one round. */
 #define READ_ROUNDS 4
@@ -539,6 +540,7 @@ void conn_handshake_done(struct conn *c)
 	c->env.tls = true;
 	c->env.tls_available = false;
 	c->env.client_cert = facts.client_emails.n > 0;
+	c->env.binding = sasl_binds(&facts);
 	if (c->wire_open) {
 		c->state = CONN_PARKED;
 		c->established = false;

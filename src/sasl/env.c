@@ -77,5 +77,6 @@ struct sasl_channel sasl_channel(struct sasl_env *e, const struct sess *s)
 	pthread_mutex_unlock(&e->lock);
 	return (struct sasl_channel){ .allowed = allowed,
 				      .tls = s->tls.active,
-				      .client_cert = s->tls.client_emails.n > 0 };
+				      .client_cert = s->tls.client_emails.n > 0,
+				      .binding = sasl_binds(&s->tls) };
 }

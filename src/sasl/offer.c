@@ -6,18 +6,18 @@
  * SCRAM does not show the password, but the session that follows would be anybody's. */
 static const struct {
 	const char *name;
-	bool in_clear;	  /* allowed without TLS */
-	bool client_cert; /* needs one */
+	bool in_clear; /* allowed without TLS */
+	enum { NOTHING, BINDING, CLIENT_CERT } needs;
 } table[SASL_COUNT] = {
-	[SASL_SCRAM_SHA256_PLUS] = { "SCRAM-SHA-256-PLUS", false, false },
-	[SASL_SCRAM_SHA256] = { "SCRAM-SHA-256", false, false },
-	[SASL_SCRAM_SHA1_PLUS] = { "SCRAM-SHA-1-PLUS", false, false },
-	[SASL_SCRAM_SHA1] = { "SCRAM-SHA-1", false, false },
-	[SASL_PLAIN] = { "PLAIN", false, false },
-	[SASL_LOGIN] = { "LOGIN", false, false },
-	[SASL_OAUTHBEARER] = { "OAUTHBEARER", false, false },
-	[SASL_XOAUTH2] = { "XOAUTH2", false, false },
-	[SASL_EXTERNAL] = { "EXTERNAL", false, true },
+	[SASL_SCRAM_SHA256_PLUS] = { "SCRAM-SHA-256-PLUS", false, BINDING },
+	[SASL_SCRAM_SHA256] = { "SCRAM-SHA-256", false, NOTHING },
+	[SASL_SCRAM_SHA1_PLUS] = { "SCRAM-SHA-1-PLUS", false, BINDING },
+	[SASL_SCRAM_SHA1] = { "SCRAM-SHA-1", false, NOTHING },
+	[SASL_PLAIN] = { "PLAIN", false, NOTHING },
+	[SASL_LOGIN] = { "LOGIN", false, NOTHING },
+	[SASL_OAUTHBEARER] = { "OAUTHBEARER", false, NOTHING },
+	[SASL_XOAUTH2] = { "XOAUTH2", false, NOTHING },
+	[SASL_EXTERNAL] = { "EXTERNAL", false, CLIENT_CERT },
 };
 
 unsigned sasl_allowed(const struct conf *c)
@@ -35,7 +35,10 @@ static enum sasl_use usable(size_t i, const struct sasl_channel *c)
 		return SASL_UNKNOWN;
 	if (!c->tls && !table[i].in_clear)
 		return SASL_NEEDS_TLS;
-	return table[i].client_cert && !c->client_cert ? SASL_UNKNOWN : SASL_USABLE;
+	if ((table[i].needs == CLIENT_CERT && !c->client_cert) ||
+	    (table[i].needs == BINDING && !c->binding))
+		return SASL_UNKNOWN;
+	return SASL_USABLE;
 }
 
 enum sasl_use sasl_usable(span mechanism, const struct sasl_channel *c)

@@ -29,10 +29,17 @@ struct sasl_channel {
 	unsigned allowed; /* of sasl_allowed() */
 	bool tls;
 	bool client_cert; /* a verified client certificate names an address */
+	bool binding;	  /* a login can be bound to it */
 };
+/* Is there anything that a login over T could be bound to?  Not with TLS 1.2 without the extended master secret and a
+ * certificate whose signature names no hash. */
+static inline bool sasl_binds(const struct sess_tls *t)
+{
+	return t->has_exporter || t->endpoint_len;
+}
 static inline struct sasl_channel sasl_wire_channel(const struct wire_env *e)
 {
-	return (struct sasl_channel){ e->auth, e->tls, e->client_cert };
+	return (struct sasl_channel){ e->auth, e->tls, e->client_cert, e->binding };
 }
 
 enum sasl_use { SASL_UNKNOWN, SASL_NEEDS_TLS, SASL_USABLE };

@@ -146,7 +146,7 @@ struct wire_env {
 	enum sess_proto proto;
 	bool tls;           /* the connection is encrypted now */
 	bool tls_available; /* STARTTLS may be offered */
-	bool client_cert;   /* the client has shown a certificate that names an address */
+	bool client_cert, binding; /* it has shown a certificate that names an address; can be bound to (sasl/offer.h) */
 	unsigned auth;      /* mechanisms that the configuration allows (sasl/offer.h) */
 	span peer_ip;       /* text */
 	uint64_t max_size;  /* largest message, bytes */

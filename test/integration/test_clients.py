@@ -310,8 +310,6 @@ set folder={box}
 set header_cache=
 set realname="Alice"
 set use_from=yes
-# by itself it takes -PLUS, which its gsasl then cannot do without being told the binding
-set smtp_authenticators="scram-sha-256"
 set envelope_from=yes
 """)
     return subprocess.Popen(["mutt", "-n", "-F", rc, *argv],

@@ -139,7 +139,7 @@ static enum sasl_step plain(span raw)
 static void test_offer(void **state)
 {
 	_cleanup_(buf_donep) struct buf b = BUF_INIT(256);
-	struct sasl_channel c = { .allowed = (1u << SASL_COUNT) - 1, .client_cert = true };
+	struct sasl_channel c = { .allowed = (1u << SASL_COUNT) - 1, .client_cert = true, .binding = true };
 
 	sasl_offer(&b, &c, "AUTH=", " ");
 	assert_int_equal(b.n, 0);
@@ -153,7 +153,12 @@ static void test_offer(void **state)
 	assert_int_equal(sasl_usable(SPAN("PLAI"), &c), SASL_UNKNOWN);
 	assert_int_equal(sasl_usable(SPAN("CRAM-MD5"), &c), SASL_UNKNOWN);
 	c.client_cert = false;
+	c.binding = false;
+	buf_reset(&b);
+	sasl_offer(&b, &c, "", " ");
+	assert_string_equal(buf_cstr(&b), "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN OAUTHBEARER XOAUTH2");
 	assert_int_equal(sasl_usable(SPAN("EXTERNAL"), &c), SASL_UNKNOWN);
+	assert_int_equal(sasl_usable(SPAN("SCRAM-SHA-1-PLUS"), &c), SASL_UNKNOWN);
 
 	struct conf *conf;
 	assert_int_equal(conf_parse(SPAN("server: {hostname: mx.test}\n"
@@ -468,7 +473,13 @@ static void test_channel_binding(void **state)
 		sess.tls.has_exporter = false; /* TLS 1.2 without extended master secret */
 		assert_int_equal(scram_by_hand(plus, alg, "p=tls-exporter,,", exporter),
 				 SASL_FAILED);
+		assert_int_equal(scram_by_hand(plus, alg, "p=tls-server-end-point,,", endpoint),
+				 SASL_OK);
+		sess.tls.endpoint_len = 0; /* nothing at all: not offered, so "y" is no downgrade */
+		assert_int_equal(once(plus, SPAN_NULL), SASL_BAD);
+		assert_int_equal(scram_by_hand(plain, alg, "y,,", SPAN_NULL), SASL_OK);
 		sess.tls.has_exporter = true;
+		sess.tls.endpoint_len = 32;
 	}
 }
 

@@ -93,6 +93,7 @@ void harness_open(struct harness *h, const struct wire_ops *ops, const struct ha
 	h->env = (struct wire_env){ .hostname = SPAN("mx.example.test"),
 				    .proto = ops->proto,
 				    .tls = tls,
+				    .binding = tls,
 				    .tls_available = !tls,
 				    .peer_ip = SPAN("192.0.2.1"),
 				    .max_size = 1024 * 1024,
