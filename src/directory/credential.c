@@ -184,12 +184,11 @@ int directory_login(struct directory *d, span login, struct arena *mem,
 	return 0;
 }
 
-/* Is A, read before the slow comparison, still what the account is? */
-static bool still_valid(struct directory *d, const struct directory_account *a)
+bool directory_is_current(struct directory *d, span account_id, uint64_t generation)
 {
 	pthread_rwlock_rdlock(&d->lock);
-	const struct name *n = map_get(d->ids, span_str(a->id));
-	bool ok = n && n->account.generation == a->generation;
+	const struct name *n = map_get(d->ids, account_id);
+	bool ok = n && n->account.generation == generation;
 	pthread_rwlock_unlock(&d->lock);
 	return ok;
 }
@@ -228,7 +227,10 @@ static int check_main(struct directory *d, const struct login_as *a, bool known,
 	if (good)
 		renew(d, a, &c, password);
 	secret_wipe(&c, sizeof(c));
-	return good && still_valid(d, &a->account) ? 0 : ERR_AUTH;
+	/* The account was read before the slow comparison. */
+	return good && directory_is_current(d, span_str(a->account.id), a->account.generation)
+		       ? 0
+		       : ERR_AUTH;
 }
 
 int directory_authenticate(struct directory *d, const struct directory_try *t, struct arena *mem,

@@ -22,7 +22,8 @@ struct app {
 	usec created, expires; /* wall; expires 0: never */
 	usec used;	       /* wall; 0: never */
 	char peer[PEER_MAX + 1];
-	bool dirty; /* `used` and `peer` are not saved */
+	bool dirty;   /* `used` and `peer` are not saved */
+	bool leaving; /* its removal is being committed */
 };
 
 struct app_table {
@@ -71,7 +72,7 @@ bool app_matches(struct directory *d, const struct directory_account *a,
 		return false;
 	pthread_mutex_lock(&d->app->lock);
 	struct app *p = map_get(d->app->all, span_of(mac, sizeof(mac)));
-	bool good = p && strcmp(p->account, a->id) == 0 && (p->scope & t->scope) &&
+	bool good = p && strcmp(p->account, a->id) == 0 && (p->scope & t->scope) && !p->leaving &&
 		    (!p->expires || p->expires > now);
 	if (good) {
 		span peer = span_sub(t->peer, 0, PEER_MAX);
@@ -187,6 +188,18 @@ static int delete_app(struct db_tx *tx, span account_id, void *arg)
 		      account_id, *(span *)arg);
 }
 
+/* Whoever reads the account's next generation must not get in with it any more, so that comes before
+ * the commit. */
+static bool set_leaving(struct directory *d, span account_id, span name, bool leaving)
+{
+	pthread_mutex_lock(&d->app->lock);
+	struct app *p = find(d->app, account_id, name, NULL);
+	if (p)
+		p->leaving = leaving;
+	pthread_mutex_unlock(&d->app->lock);
+	return p;
+}
+
 int directory_app_password_remove(struct directory *d, span address, span name,
 				  struct err_info *info)
 {
@@ -194,14 +207,13 @@ int directory_app_password_remove(struct directory *d, span address, span name,
 	struct directory_account a;
 	if (directory_account_get(d, address, &mem, &a) < 0)
 		return err_set(info, ERR_NOENT, "there is no such account");
-	pthread_mutex_lock(&d->app->lock);
-	bool known = find(d->app, span_str(a.id), name, NULL);
-	pthread_mutex_unlock(&d->app->lock);
-	if (!known)
+	if (!set_leaving(d, span_str(a.id), name, true))
 		return err_set(info, ERR_NOENT, "the account has no app password of this name");
 	int r = directory_account_touch(d, address, delete_app, &name, info);
-	if (r < 0)
+	if (r < 0) {
+		(void)set_leaving(d, span_str(a.id), name, false);
 		return r;
+	}
 	pthread_mutex_lock(&d->app->lock);
 	struct app *p = find(d->app, span_str(a.id), name, NULL);
 	if (p)

@@ -149,6 +149,9 @@ uint64_t directory_hashes(const struct directory *d);
 /* The account that LOGIN stands for, for who has proven to be it in another way; ERR_AUTH: none, or suspended. */
 int directory_login(struct directory *d, span login, struct arena *mem, struct directory_account *ret);
 
+/* Is the account still what it was when it had GENERATION (P4)?  Cheap. */
+bool directory_is_current(struct directory *d, span account_id, uint64_t generation);
+
 /* --- SCRAM --- */
 /* For which hashes verifiers are kept (bits 1 << enum hash_alg; SHA-256 alone at first).  They are made with the
  * password, or at its next good plain login. */

@@ -27,6 +27,7 @@ static void admit(struct pop3_job *j, const struct directory_account *a)
 	count_add(COUNT_AUTH_OK, 1);
 	log_auth(j, "pop3.login", LOG_INFO, a->address);
 	memcpy(st->account_id, a->id, sizeof(st->account_id));
+	st->generation = a->generation;
 	j->s->key = hash_keyed(span_str(a->id)) | 1;
 	if (pop3_maildrop_open(j) < 0) {
 		pop3_err(j, "[SYS/TEMP] Maildrop cannot be opened now");

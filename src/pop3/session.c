@@ -73,11 +73,26 @@ static pop3_fn *const commands[POP3_CMD_COUNT] = {
 	[POP3_DELE] = pop3_cmd_dele, [POP3_RSET] = pop3_cmd_rset,
 };
 
+/* A changed password, a suspension: sessions of the old generation end (directory P4), and nothing
+ * is deleted. */
+static bool login_has_ended(struct pop3_job *j)
+{
+	struct pop3_session *st = j->st;
+	if (st->state != POP3_IN_TRANSACTION ||
+	    directory_is_current(j->env->directory, span_str(st->account_id), st->generation))
+		return false;
+	pop3_err(j, "[AUTH] Account was changed, log in again");
+	st->closing = true;
+	return true;
+}
+
 static void handle_line(struct pop3_job *j, span line)
 {
 	struct pop3_session *st = j->st;
 	struct pop3_args a;
 	const char *why = "Not in this state";
+	if (login_has_ended(j))
+		return;
 	if (st->sasl) {
 		pop3_auth_line(j, line);
 		return;

@@ -25,6 +25,7 @@ struct pop3_session {
 	struct sasl *sasl;
 	/* transaction: the maildrop as it was at the login */
 	char account_id[ACCOUNT_ID_LEN + 1];
+	uint64_t generation; /* of the account */
 	int64_t mailbox;
 	uint32_t uidvalidity;
 	struct pop3_message *messages;

@@ -132,8 +132,24 @@ static const struct smtp_answer too_many_messages = {
 	450, "4.7.1", "Too many messages from your network, try again later"
 };
 
+/* A changed password, a removed app password, a suspension: whoever logged in before must do so
+ * again (directory P4).  Local users have shown no password. */
+static bool login_has_ended(struct smtp_job *j)
+{
+	const struct directory_account *a = &j->st->account;
+
+	return j->st->authenticated && a->id[0] &&
+	       !directory_is_current(j->env->directory, span_str(a->id), a->generation);
+}
+
 void smtp_cmd_mail(struct smtp_job *j, const struct smtp_command *c, span line)
 {
+	if (login_has_ended(j)) {
+		j->quiet = false; /* where front has said 250, this answers the RCPT behind it */
+		smtp_say(j, 530, "5.7.0", SPAN("Account was changed, log in again"));
+		j->end = SMTP_END_CLOSE;
+		return;
+	}
 	struct smtp_session *st = j->st;
 	struct mail_transaction *t = transaction_of(j);
 	struct event *e = t->events.first;

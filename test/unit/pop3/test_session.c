@@ -88,6 +88,25 @@ static void test_auth(void **state)
 	peer_close(&p);
 }
 
+/* A login ends with the account's generation, and takes its deletions with it. */
+static void test_account_changed(void **state)
+{
+	struct world *w = *state;
+	uint32_t before = messages(w);
+	static const char *const ask[] = { "NOOP\r\n", "RETR 2\r\n", "QUIT\r\n" };
+	for (size_t i = 0; i < ARRAY_LEN(ask); i++) {
+		login(w);
+		ASK("DELE 1\r\n", "+OK");
+		assert_int_equal(directory_account_set_quota(w->env.directory,
+							     SPAN("ann@example.org"), 1u << 30, NULL),
+				 0);
+		IS(ask[i], "-ERR [AUTH] Account was changed, log in again\r\n");
+		assert_true(p.closed);
+		peer_close(&p);
+	}
+	assert_int_equal(messages(w), before);
+}
+
 static void test_retr(void **state)
 {
 	login(*state);
@@ -170,6 +189,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clear_text), cmocka_unit_test(test_auth),
+		cmocka_unit_test(test_account_changed),
 		cmocka_unit_test(test_retr),	   cmocka_unit_test(test_retr_drains),
 		cmocka_unit_test(test_dele),	   cmocka_unit_test(test_framing),
 	};

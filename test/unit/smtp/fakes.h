@@ -8,7 +8,7 @@ struct fake {
 	/* what the world says */
 	struct mail_verdict verdict; /* of mail_receive; code 0: 250 without a text */
 	int body_error;		     /* of mail_body_add */
-	bool poisoned;
+	bool poisoned, account_changed;
 	unsigned false_alarms; /* mail_inspect makes the session wait that often */
 	/* what has happened */
 	unsigned routed; /* how often mail_route() was called */

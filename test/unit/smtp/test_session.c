@@ -421,6 +421,20 @@ static void test_etrn(void **state)
 
 /* ------------------------------------------------------------------ submission */
 
+/* Whether MAIL was answered in front or not: one refusal, and the end. */
+static void test_login_has_ended(void **state)
+{
+	begin(true, true);
+	say(HELLO LOGIN);
+	fake.account_changed = true;
+	say("MAIL FROM:<me@ours.test>\r\nRCPT TO:<x@elsewhere.test>\r\nDATA\r\n");
+	WANTS("235 2.7.0", "250 2.1.0", "530 5.7.0");
+	assert_true(h.closed);
+	assert_int_equal(fake.transactions, 0);
+	fake.account_changed = false;
+	end();
+}
+
 static void test_submission(void **state)
 {
 	begin(true, true);
@@ -590,6 +604,8 @@ int main(void)
 		cmocka_unit_test(test_xclient),
 		cmocka_unit_test(test_etrn),
 		cmocka_unit_test(test_submission),
+		cmocka_unit_test(test_login_has_ended),
+		cmocka_unit_test(test_login_has_ended),
 		cmocka_unit_test(test_sender_not_owned),
 		cmocka_unit_test(test_auth_exchange),
 		cmocka_unit_test(test_auth_failures),
