@@ -50,6 +50,14 @@ static int check_files(const struct cli *c, const struct conf *conf)
 {
 	int code = check_file(c, "dns.anchor", conf->dns_anchor_file);
 
+	code |= check_file(c, "tls.client_ca", conf->client_ca_file);
+	for (size_t i = 0; i < conf->n_oauth; i++) {
+		code |= check_file(c, "auth.oauth: jwks_file", conf->oauth[i].jwks_file);
+		code |= check_file(c, "auth.oauth: secret_file", conf->oauth[i].secret_file);
+	}
+	for (size_t i = 0; i < conf->n_relay_hosts; i++)
+		code |= check_file(c, "relay.hosts: password_file",
+				   conf->relay_hosts[i].password_file);
 	for (size_t i = 0; i < conf->n_certs; i++) {
 		code |= check_file(c, "tls.certificates: chain", conf->certs[i].chain_file);
 		code |= check_file(c, "tls.certificates: key", conf->certs[i].key_file);

@@ -68,7 +68,7 @@ struct conf_relay_host {
 	int tls; /* enum conf_relay_tls */
 	bool lmtp;
 	span user, password_file;
-	span password; /* core only: conf_set_relay_password() */
+	span password; /* core only: conf_set_password() */
 };
 
 #define CONF_MAX_FILTERS 16
@@ -96,6 +96,7 @@ struct conf_oauth {
 	span jwks_file, jwks_url;			/* keys of JWTs */
 	span introspection_url, client_id, secret_file; /* opaque tokens (RFC 7662) */
 	span claim;					/* that holds the address */
+	span secret;					/* core only: conf_set_password() */
 };
 
 struct conf {
@@ -206,8 +207,9 @@ bool conf_size_parse(span text, uint64_t *ret);
 bool conf_relay_name_ok(span name);
 /* The smart host called NAME, or NULL. */
 const struct conf_relay_host *conf_relay_host(const struct conf *c, span name);
-/* Before C is shared: the content of NAME's password_file, up to its first line end.  No text form of C shows it. */
-void conf_set_relay_password(struct conf *c, span name, span password);
+/* Before C is shared: the content of a password_file or secret_file, up to its first line end.  No text form of C
+ * shows it. */
+void conf_set_password(struct conf *c, span file, span password);
 
 /* The effective configuration as YAML, defaults included, one section per prefix. */
 int conf_show(const struct conf *c, struct buf *b);

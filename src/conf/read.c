@@ -383,6 +383,9 @@ static const char *oauth_fault(const struct conf_oauth *o)
 		return "https:// URLs";
 	if (!o->client_id.n != !o->secret_file.n)
 		return "client_id and secret_file together";
+	if ((o->jwks_file.n && o->jwks_file.p[0] != '/') ||
+	    (o->secret_file.n && o->secret_file.p[0] != '/'))
+		return "an absolute path as jwks_file and secret_file";
 	return NULL;
 }
 
@@ -587,11 +590,14 @@ const struct conf_relay_host *conf_relay_host(const struct conf *c, span name)
 	return NULL;
 }
 
-void conf_set_relay_password(struct conf *c, span name, span password)
+void conf_set_password(struct conf *c, span file, span password)
 {
 	for (size_t i = 0; i < c->n_relay_hosts; i++)
-		if (span_eq(c->relay_hosts[i].name, name))
+		if (span_eq(c->relay_hosts[i].password_file, file))
 			c->relay_hosts[i].password = arena_span(&c->mem, password);
+	for (size_t i = 0; i < c->n_oauth; i++)
+		if (span_eq(c->oauth[i].secret_file, file))
+			c->oauth[i].secret = arena_span(&c->mem, password);
 }
 
 struct conf *conf_ref(struct conf *c)
@@ -608,6 +614,9 @@ void conf_unref(struct conf *c)
 		if (c->relay_hosts[i].password.n)
 			explicit_bzero((char *)c->relay_hosts[i].password.p,
 				       c->relay_hosts[i].password.n);
+	for (size_t i = 0; i < c->n_oauth; i++)
+		if (c->oauth[i].secret.n)
+			explicit_bzero((char *)c->oauth[i].secret.p, c->oauth[i].secret.n);
 	arena_done(&c->mem);
 	free(c);
 }

@@ -176,7 +176,8 @@ const struct conf_option conf_options[] = {
 	  "FILE, claim: email}; issuer and audience must be given. A JWT is checked with the keys of "
 	  "jwks_file or jwks_url (RS256, ES256, EdDSA), any other token by asking introspection_url, "
 	  "as client_id with the first line of secret_file. claim names the one that holds the "
-	  "user's address. Files are read at start and reload, by server.user.core.",
+	  "user's address. Files are read at start and reload: secret_file needs to be readable for root "
+	  "only, jwks_file for server.user.core too.",
 	  AT(oauth), &oauth },
 
 	{ "limits.message", CONF_SIZE, "50M", 1 * K, 2 * G, NULL, CONF_RELOAD,

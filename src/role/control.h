@@ -15,10 +15,10 @@ enum control_type {
 	CONTROL_ANCHOR = 136,  /* out: payload = DNSSEC trust anchor text */
 	CONTROL_POISON = 137,  /* core: fd of the shared poison page */
 	CONTROL_START = 138,   /* everything was sent: sandbox, then serve */
-	CONTROL_RELAY_PASSWORDS = 140, /* core, before CONF: payload = name and password (blobs) of each host of relay.hosts that has one */
+	CONTROL_PASSWORDS = 140, /* core, before CONF: payload = path and first line (blobs) of each file that holds a password or secret */
 	CONTROL_RELOADED = 141, /* core: the answer to its CONTROL_RELOAD; payload = why not, or empty */
 	CONTROL_DRAIN = 139,   /* finish what is under way, accept nothing new, then exit 0 */
-	CONTROL_CLIENT_CA = 141, /* front: payload = PEM trust anchors of users' certificates; before CERTS_END */
+	CONTROL_CLIENT_CA = 142, /* front: payload = PEM trust anchors of users' certificates; before CERTS_END */
 	/* role -> parent */
 	CONTROL_READY = 144,
 	CONTROL_DRAINED = 145,

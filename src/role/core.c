@@ -130,9 +130,9 @@ static void passwords_apply(struct core *c, struct conf *fresh)
 	struct cursor at = cursor_of(buf_span(&c->passwords));
 
 	while (at.at < at.s.n && !at.bad) {
-		span name = cursor_blob(&at);
+		span file = cursor_blob(&at);
 
-		conf_set_relay_password(fresh, name, cursor_blob(&at));
+		conf_set_password(fresh, file, cursor_blob(&at));
 	}
 	passwords_forget(c);
 }
@@ -507,7 +507,7 @@ static void on_control(void *arg, struct channel *ch, struct channel_msg *m)
 		if (take_conf(c, m->payload) < 0)
 			log_event(LOG_ERROR, "core.conf_refused", F_STR("why", c->info.text));
 		break;
-	case CONTROL_RELAY_PASSWORDS:
+	case CONTROL_PASSWORDS:
 		take_passwords(c, m->payload);
 		break;
 	case CONTROL_CHANNEL:
@@ -552,7 +552,7 @@ static int read_start(struct core *c, int control, int *channels, uint64_t *peer
 			return err_set(&c->info, e, "the parent is gone");
 		if (type == CONTROL_CONF && (e = take_conf(c, buf_span(&b))) < 0)
 			return e;
-		if (type == CONTROL_RELAY_PASSWORDS)
+		if (type == CONTROL_PASSWORDS)
 			take_passwords(c, buf_span(&b));
 		if (type == CONTROL_LISTEN_ADMIN)
 			c->admin_listener = STEAL_FD(&fd);

@@ -125,14 +125,14 @@ static int reload(struct parent *p, struct err_info *info)
 	buf_done(&p->ca);
 	buf_done(&p->anchor);
 	buf_done(&p->client_ca);
-	parent_wipe(&p->relay_passwords);
+	parent_wipe(&p->passwords);
 	conf_unref(p->conf);
 	p->conf = fresh.conf;
 	p->conf_text = fresh.conf_text;
 	p->ca = fresh.ca;
 	p->anchor = fresh.anchor;
 	p->client_ca = fresh.client_ca;
-	p->relay_passwords = fresh.relay_passwords;
+	p->passwords = fresh.passwords;
 	p->n_certs = fresh.n_certs;
 	p->generation++;
 	log_setup("parent", (enum log_level)p->conf->log_level,

@@ -86,34 +86,44 @@ static int read_certs(struct parent *p, struct err_info *info)
 	return 0;
 }
 
-static int read_relay_passwords(struct parent *p, struct err_info *info)
+/* The first line of FILE, which OPTION names; an empty path is none. */
+static int read_password(struct parent *p, const char *option, span file, struct err_info *info)
 {
-	buf_init(&p->relay_passwords, CHANNEL_MAX);
-	for (size_t i = 0; i < p->conf->n_relay_hosts; i++) {
-		const struct conf_relay_host *h = &p->conf->relay_hosts[i];
-		_cleanup_(buf_donep) struct buf text = BUF_INIT(0);
-		char path[4096];
-		span rest, line;
-		int e;
+	_cleanup_(buf_donep) struct buf text = BUF_INIT(0);
+	char path[4096];
+	span rest, line;
+	int e;
 
-		if (!h->password_file.n)
-			continue;
-		snprintf(path, sizeof path, "%.*s", SPAN_FMT(h->password_file));
-		e = read_text(path, PASSWORD_FILE_MAX, &text, "relay.hosts: password_file", info);
-		if (e < 0)
-			return e;
-		rest = buf_span(&text);
-		line = span_cut(&rest, '\n');
-		if (line.n && line.p[line.n - 1] == '\r')
-			line.n--;
-		buf_put_blob(&p->relay_passwords, h->name);
-		buf_put_blob(&p->relay_passwords, line);
-		secret_wipe(text.p, text.n);
-		if (!line.n)
-			return err_set(info, ERR_INVAL, "relay.hosts: %s: the first line is empty",
-				       path);
-	}
-	return 0;
+	if (!file.n)
+		return 0;
+	snprintf(path, sizeof path, "%.*s", SPAN_FMT(file));
+	e = read_text(path, PASSWORD_FILE_MAX, &text, option, info);
+	if (e < 0)
+		return e;
+	rest = buf_span(&text);
+	line = span_cut(&rest, '\n');
+	if (line.n && line.p[line.n - 1] == '\r')
+		line.n--;
+	buf_put_blob(&p->passwords, file);
+	buf_put_blob(&p->passwords, line);
+	secret_wipe(text.p, text.n);
+	return line.n ? 0
+		      : err_set(info, ERR_INVAL, "%s: %s: the first line is empty", option, path);
+}
+
+static int read_passwords(struct parent *p, struct err_info *info)
+{
+	int e = 0;
+
+	parent_wipe(&p->passwords);
+	buf_init(&p->passwords, CHANNEL_MAX);
+	for (size_t i = 0; e == 0 && i < p->conf->n_relay_hosts; i++)
+		e = read_password(p, "relay.hosts: password_file",
+				  p->conf->relay_hosts[i].password_file, info);
+	for (size_t i = 0; e == 0 && i < p->conf->n_oauth; i++)
+		e = read_password(p, "auth.oauth: secret_file", p->conf->oauth[i].secret_file,
+				  info);
+	return e;
 }
 
 int parent_read_files(struct parent *p, struct err_info *info)
@@ -122,7 +132,7 @@ int parent_read_files(struct parent *p, struct err_info *info)
 	int e = read_certs(p, info);
 
 	if (e == 0)
-		e = read_relay_passwords(p, info);
+		e = read_passwords(p, info);
 	if (e < 0)
 		return e;
 	snprintf(path, sizeof path, "%.*s", SPAN_FMT(p->conf->ca_file));
@@ -271,7 +281,7 @@ void parent_files_done(struct parent *p)
 	buf_done(&p->ca);
 	buf_done(&p->anchor);
 	buf_done(&p->client_ca);
-	parent_wipe(&p->relay_passwords);
+	parent_wipe(&p->passwords);
 	buf_done(&p->conf_text);
 	for (size_t i = 0; i < p->n_listeners; i++)
 		close(p->listeners[i]);

@@ -37,7 +37,7 @@ struct parent {
 	struct parent_cert certs[CONF_MAX_CERTS + 1];
 	size_t n_certs;
 	struct buf ca, anchor, client_ca;
-	struct buf relay_passwords; /* payload of CONTROL_RELAY_PASSWORDS */
+	struct buf passwords; /* payload of CONTROL_PASSWORDS */
 	int listeners[256];
 	uint64_t listener_ids[256]; /* enum sess_proto | implicit_tls << 8 */
 	size_t n_listeners;

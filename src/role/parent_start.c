@@ -67,7 +67,7 @@ static void send_pieces(const struct role_state *r, enum control_type type, span
 void parent_send_config(struct parent *p, struct role_state *r)
 {
 	if (r->kind == ROLE_CORE)
-		send_to(r, CONTROL_RELAY_PASSWORDS, 0, buf_span(&p->relay_passwords), -1);
+		send_to(r, CONTROL_PASSWORDS, 0, buf_span(&p->passwords), -1);
 	send_to(r, CONTROL_CONF, p->generation, buf_span(&p->conf_text), -1);
 	if (r->kind == ROLE_KEYS)
 		for (size_t i = 0; i < p->n_certs; i++)

@@ -202,7 +202,7 @@ static void test_relay_hosts(void **state)
 	assert_int_equal(conf_relay_host(c, SPAN("a"))->tls, CONF_RELAY_TLS_VERIFY);
 	assert_int_equal(conf_relay_host(c, SPAN("a"))->port, 25);
 	assert_true(b->lmtp && b->port == 24 && b->tls == CONF_RELAY_TLS_NONE);
-	conf_set_relay_password(c, SPAN("b.1"), SPAN("hidden"));
+	conf_set_password(c, SPAN("/p"), SPAN("hidden"));
 	assert_true(span_eq_str(b->password, "hidden"));
 	assert_int_equal(conf_show(c, &text), 0);
 	assert_int_equal(conf_show_json(c, &json), 0);
