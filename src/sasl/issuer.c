@@ -11,10 +11,10 @@
 #include "sys/file.h"
 #include "tls/hash.h"
 
-enum { SECRET_MAX = 1024, QUESTION_MAX = 3 * JWT_MAX + 256 };
+enum { QUESTION_MAX = 3 * JWT_MAX + 256 };
 static const usec refresh_every = 3600 * USEC_SEC, /* a key set that came */
 	retry_after = 30 * USEC_SEC,		   /* one that did not */
-	wanted_after = 60 * USEC_SEC;		   /* a token names a key that is not in it */
+	wanted_every = 60 * USEC_SEC;		   /* a token names a key that is not in it */
 
 struct issuer {
 	span name, audience, claim;	  /* in the table's arena, as all spans here */
@@ -24,7 +24,7 @@ struct issuer {
 	pthread_rwlock_t lock;		  /* what follows */
 	struct jwks *keys;		  /* NULL: none yet, or none at all */
 	usec next;			  /* mono: when to ask for keys again */
-	usec fetched;			  /* mono */
+	usec wanted;			  /* mono: when a token last made us ask */
 	struct ask_set *asking;
 };
 struct oauth {
@@ -36,25 +36,17 @@ struct oauth {
 
 /* ------------------------------------------------------------------ configuration */
 
-static int read_file(struct oauth *o, span path, size_t max, struct buf *b, struct err_info *info)
-{
-	const char *z = arena_cstr(&o->mem, path);
-	int r = file_read(z, max, b);
-
-	return r < 0 ? err_set(info, r, "auth.oauth: %s: %s", z, err_text(r)) : 0;
-}
-
 static int load_keys(struct oauth *o, struct issuer *i, span path, struct err_info *info)
 {
 	_cleanup_(buf_donep) struct buf b = BUF_INIT(JWKS_MAX);
+	const char *z = arena_cstr(&o->mem, path);
 	struct err_info why = { 0 };
-	int r = read_file(o, path, JWKS_MAX, &b, info);
+	int r = file_read(z, JWKS_MAX, &b);
 
 	if (r < 0)
-		return r;
+		return err_set(info, r, "auth.oauth: jwks_file: %s: %s", z, err_text(r));
 	r = jwks_parse(buf_span(&b), &i->keys, &why);
-	return r < 0 ? err_set(info, r, "auth.oauth: %s: %s", arena_cstr(&o->mem, path), why.text)
-		     : 0;
+	return r < 0 ? err_set(info, r, "auth.oauth: jwks_file: %s: %s", z, why.text) : 0;
 }
 
 /* application/x-www-form-urlencoded, which escapes more than it must. */
@@ -73,26 +65,19 @@ static void put_form(struct buf *b, span s)
 }
 
 /* "Basic ..." of RFC 6749 section 2.3.1. */
-static int load_secret(struct oauth *o, struct issuer *i, const struct conf_oauth *c,
-		       struct err_info *info)
+static span authorization(struct oauth *o, const struct conf_oauth *c)
 {
-	_cleanup_(buf_donep) struct buf secret = BUF_INIT(SECRET_MAX), pair = BUF_INIT(4096),
-					field = BUF_INIT(8192);
-	int r = read_file(o, c->secret_file, SECRET_MAX, &secret, info);
-	span line = buf_span(&secret);
+	_cleanup_(buf_donep) struct buf pair = BUF_INIT(8192), field = BUF_INIT(16384);
 
-	if (r < 0)
-		return r;
 	put_form(&pair, c->client_id);
 	buf_put_char(&pair, ':');
-	put_form(&pair, span_trim(span_cut(&line, '\n')));
+	put_form(&pair, span_trim(c->secret));
 	buf_put_str(&field, "Basic ");
 	base64_encode(&field, buf_span(&pair));
-	i->authorization = arena_span(&o->mem, buf_span(&field));
-	secret_wipe(secret.p, secret.cap);
+	span copy = arena_span(&o->mem, buf_span(&field));
 	secret_wipe(pair.p, pair.cap);
 	secret_wipe(field.p, field.cap);
-	return 0;
+	return copy;
 }
 
 static int load_issuer(struct oauth *o, const struct conf_oauth *c, struct err_info *info)
@@ -109,8 +94,8 @@ static int load_issuer(struct oauth *o, const struct conf_oauth *c, struct err_i
 	i->jwt = c->jwks_file.n || c->jwks_url.n;
 	if (c->jwks_file.n)
 		r = load_keys(o, i, c->jwks_file, info);
-	if (r == 0 && c->secret_file.n)
-		r = load_secret(o, i, c, info);
+	if (c->secret.n)
+		i->authorization = authorization(o, c);
 	return r;
 }
 
@@ -162,7 +147,7 @@ span oauth_issuer(const struct oauth *o)
 
 static void answered(void *arg, uint64_t id)
 {
-	/* The next oauth_refresh() looks. */
+	/* The next oauth_refresh() looks: at the next token, or in some seconds. */
 }
 
 static struct ask_set *ask_keys(const struct issuer *i, struct ask_table *asks)
@@ -220,7 +205,6 @@ static void take_keys(struct issuer *i)
 	if (keys) {
 		jwks_free(i->keys);
 		i->keys = keys;
-		i->fetched = now;
 	} else {
 		log_event(LOG_WARNING, "sasl.no_keys", F_SPAN("issuer", i->name),
 			  F_SPAN("url", i->jwks_url), F_STR("why", info.text));
@@ -267,12 +251,17 @@ static enum oauth_verdict take_address(const struct issuer *i, const json_t *cla
 }
 
 /* A key that the issuer may have added meanwhile is worth a look, but nobody can make us look all
- * the time. */
-static void want_keys(struct issuer *i)
+ * the time.  True: new keys are on their way. */
+static bool want_keys(struct issuer *i)
 {
+	usec now = clock_mono();
+
 	pthread_rwlock_wrlock(&i->lock);
-	i->next = MIN(i->next, i->fetched + wanted_after);
+	if (!i->wanted || i->wanted + wanted_every <= now)
+		i->wanted = i->next = now;
+	bool coming = i->asking || i->next <= now;
 	pthread_rwlock_unlock(&i->lock);
+	return coming;
 }
 
 static enum oauth_verdict check_jwt(struct issuer *i, span token, struct arena *mem,
@@ -292,10 +281,8 @@ static enum oauth_verdict check_jwt(struct issuer *i, span token, struct arena *
 	pthread_rwlock_unlock(&i->lock);
 	if (r == 0)
 		return take_address(i, claims, mem, ret_address, ret_why);
-	if (r == ERR_AGAIN)
+	if (r == ERR_AGAIN || (r == ERR_NOENT && i->jwks_url.n && want_keys(i)))
 		v = OAUTH_LATER;
-	else if (r == ERR_NOENT && i->jwks_url.n)
-		want_keys(i);
 	return v;
 }
 

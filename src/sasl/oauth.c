@@ -115,6 +115,8 @@ static enum sasl_step oauth_step(struct sasl *s, span in, struct buf *out)
 		return SASL_FAILED;
 	x->user = s->login = arena_span(&s->mem, m.user);
 	s->guess = guard_guess(m.user, m.token); /* the same token again is no other guess */
+	if (s->env->asks) /* keys that have just come are better than "later" */
+		oauth_refresh(x->oauth, s->env->asks);
 	v = oauth_check(x->oauth, m.token, &s->mem, &address, &x->issuer, &why);
 	return v == OAUTH_ASK ? ask(s, m.token) : conclude(s, v, address, why, out);
 }

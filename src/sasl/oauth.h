@@ -12,7 +12,7 @@ int oauth_new(const struct conf *c, struct oauth **ret, struct err_info *info);
 struct oauth *oauth_ref(struct oauth *o);
 void oauth_unref(struct oauth *o); /* NULL is fine */
 DEFINE_CLEANUP(struct oauth, oauth_unref)
-/* Takes in key sets that came, and asks for those that are due.  Seldom and briefly called. */
+/* Takes in key sets that came, and asks for those that are due.  Does not wait. */
 void oauth_refresh(struct oauth *o, struct ask_table *asks);
 /* The first issuer's name: where a client may read on. */
 span oauth_issuer(const struct oauth *o);
