@@ -187,7 +187,7 @@ void conn_unhold(struct conn *c)
 static void count_errors(struct conn *c, unsigned n)
 {
 	c->errors += n;
-	if (n && c->limited)
+	if (n && c->limited && !sock_is_local(&c->peer))
 		conn_hold(c, sess_tarpit(c->errors, c->settings->conf->tarpit_max));
 }
 

@@ -10,8 +10,9 @@
 /* Descriptors that are no connections: loops, channels, listeners. */
 #define OTHER_FDS 300
 /* Hosts and networks whose rates are kept apart: 2 MiB. */
-#define BUCKETS 131072
-#define MINUTE	(60 * USEC_SEC)
+#define BUCKETS	   131072
+#define USER_SHARE 4 /* a user of this machine gets a fourth of all places */
+#define MINUTE	   (60 * USEC_SEC)
 
 /* What the process can hold: a peer beyond it is told so, where accept() would leave it in the dark
  * and with it everybody else. */
@@ -25,7 +26,7 @@ static size_t room_of_process(void)
 
 void front_limits_init(struct front_limits *l)
 {
-	*l = (struct front_limits){ .by_net = map_new(),
+	*l = (struct front_limits){ .by_peer = map_new(),
 				    .room = room_of_process(),
 				    .buckets = bucket_table_new(BUCKETS),
 				    .bans = net_map_new() };
@@ -40,7 +41,7 @@ void front_limits_done(struct front_limits *l)
 		free(ban);
 	net_map_free(l->bans);
 	bucket_table_free(l->buckets);
-	map_free(l->by_net);
+	map_free(l->by_peer);
 	pthread_mutex_destroy(&l->lock);
 }
 
@@ -89,24 +90,34 @@ static bool is_banned(const struct front_limits *l, enum sess_proto proto,
 
 /* ------------------------------------------------------------------ places */
 
-static uintptr_t places(const struct front_limits *l, const struct net *n)
+/* Of a user of this machine; no network's is as short. */
+static span user_key(const struct sockaddr_any *peer)
 {
-	return (uintptr_t)map_get(l->by_net, net_key(n));
+	return span_of(&peer->user.uid, sizeof(peer->user.uid));
 }
 
-static void set_places(struct front_limits *l, const struct net *n, uintptr_t v)
+static uintptr_t places(const struct front_limits *l, span key)
+{
+	return (uintptr_t)map_get(l->by_peer, key);
+}
+
+static void set_places(struct front_limits *l, span key, uintptr_t v)
 {
 	if (v)
-		map_put(l->by_net, net_key(n), (void *)v);
+		map_put(l->by_peer, key, (void *)v);
 	else
-		map_del(l->by_net, net_key(n));
+		map_del(l->by_peer, key);
+}
+
+static size_t all_places(const struct front_limits *l, const struct conf *conf)
+{
+	return MIN((size_t)conf->max_connections, l->room);
 }
 
 enum sess_why front_limits_place(struct front_limits *l, const struct conf *conf)
 {
 	pthread_mutex_lock(&l->lock);
-	bool ok = l->total < MIN((size_t)conf->max_connections, l->room) &&
-		  l->busy_until < clock_mono();
+	bool ok = l->total < all_places(l, conf) && l->busy_until < clock_mono();
 	l->total += ok;
 	pthread_mutex_unlock(&l->lock);
 	return ok ? FRONT_WELCOME : SESS_WHY_LOAD;
@@ -141,12 +152,24 @@ static enum sess_why judge(struct front_limits *l, const struct conf *conf, enum
 		struct bucket_rate rate = { (uint32_t)MIN(conf->connection_rate * factor[i],
 							  (uint64_t)UINT32_MAX),
 					    MINUTE };
-		if (places(l, &who[i]) >= conf->max_per_ip * factor[i] ||
+		if (places(l, net_key(&who[i])) >= conf->max_per_ip * factor[i] ||
 		    bucket_take(l->buckets, net_key(&who[i]), rate, now) > 0)
 			return SESS_WHY_RATE;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(who); i++)
-		set_places(l, &who[i], places(l, &who[i]) + 1);
+		set_places(l, net_key(&who[i]), places(l, net_key(&who[i])) + 1);
+	return FRONT_WELCOME;
+}
+
+/* Everybody may open the socket of programs; nobody but root may take it from the others.  Under the
+ * lock. */
+static enum sess_why judge_user(struct front_limits *l, const struct conf *conf,
+				const struct sockaddr_any *peer)
+{
+	uintptr_t mine = places(l, user_key(peer));
+	if (peer->user.uid != 0 && mine >= MAX(all_places(l, conf) / USER_SHARE, (size_t)1))
+		return SESS_WHY_RATE;
+	set_places(l, user_key(peer), mine + 1);
 	return FRONT_WELCOME;
 }
 
@@ -154,12 +177,12 @@ enum sess_why front_limits_peer(struct front_limits *l, const struct conf *conf,
 				enum sess_proto proto, const struct sockaddr_any *peer,
 				bool *ret_limited)
 {
-	*ret_limited = !sock_is_local(peer) &&
-		       !net_list_has(conf->trusted.nets, conf->trusted.n, peer);
+	bool local = sock_is_local(peer);
+	*ret_limited = local || !net_list_has(conf->trusted.nets, conf->trusted.n, peer);
 	if (!*ret_limited)
 		return FRONT_WELCOME;
 	pthread_mutex_lock(&l->lock);
-	enum sess_why why = judge(l, conf, proto, peer);
+	enum sess_why why = local ? judge_user(l, conf, peer) : judge(l, conf, proto, peer);
 	pthread_mutex_unlock(&l->lock);
 	*ret_limited = why == FRONT_WELCOME;
 	return why;
@@ -169,8 +192,10 @@ void front_limits_peer_gone(struct front_limits *l, const struct sockaddr_any *p
 {
 	const struct net who[] = { net_of_host(peer), net_of_site(peer) };
 	pthread_mutex_lock(&l->lock);
-	for (size_t i = 0; i < ARRAY_LEN(who); i++)
-		set_places(l, &who[i], places(l, &who[i]) - 1);
+	if (sock_is_local(peer))
+		set_places(l, user_key(peer), places(l, user_key(peer)) - 1);
+	for (size_t i = 0; i < ARRAY_LEN(who) && !sock_is_local(peer); i++)
+		set_places(l, net_key(&who[i]), places(l, net_key(&who[i])) - 1);
 	pthread_mutex_unlock(&l->lock);
 }
 

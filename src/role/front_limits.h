@@ -11,10 +11,11 @@
 struct front;
 struct conn;
 
-/* Places, rates and bans, by address (IPv6: by /64) and by network (/24, /48).  Any thread. */
+/* Places, rates and bans, by address (IPv6: by /64) and by network (/24, /48); of programs of this machine
+ * only places, by user.  Any thread. */
 struct front_limits {
 	pthread_mutex_t lock;
-	struct map *by_net; /* host or network -> connections */
+	struct map *by_peer; /* host, network or user -> connections */
 	size_t total, room; /* the process cannot hold more than ROOM */
 	usec busy_until;    /* core cannot keep up: nobody new before */
 	struct bucket_table *buckets;
