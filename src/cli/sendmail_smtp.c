@@ -135,8 +135,10 @@ static size_t say_rcpts(struct client *c, const struct sendmail *m, struct buf *
 		if (m->notify)
 			buf_printf(line, " NOTIFY=%s", m->notify);
 		unsigned code = ask(c, line);
-		if (!code)
+		if (!code) {
+			*ret_code = gone();
 			return 0;
+		}
 		if (code < 300)
 			taken++;
 		else
@@ -190,7 +192,7 @@ static int dialogue(struct client *c, const struct sendmail *m, span sender, spa
 	if (c->reply.code >= 300)
 		return refused(c, sender.n ? sender : SPAN("<>"));
 	if (say_rcpts(c, m, &line, &code) == 0)
-		return code ? code : gone();
+		return code;
 	e = say_message(c, message, &line);
 	buf_reset(&line);
 	buf_put_str(&line, "QUIT\r\n");
