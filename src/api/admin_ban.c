@@ -29,6 +29,15 @@ static int what(struct admin_request *r, struct guard_ban *ret)
 	return 0;
 }
 
+/* What was meant by an address with bits behind the network's. */
+static void put_network(struct admin_request *r, const struct net *n)
+{
+	char text[NET_TEXT];
+
+	net_text(n, text);
+	admin_row(r, json_pack("{s:s}", "network", text));
+}
+
 static int ban_add(struct admin_request *r)
 {
 	struct guard_ban b = { .since = clock_wall(), .reason = json_str(r->args, "reason") };
@@ -45,7 +54,10 @@ static int ban_add(struct admin_request *r)
 		return admin_fail(r, ERR_INVAL, "reason: expected at most 200 characters");
 	b.until = d ? b.since + d : 0;
 	e = guard_ban_add(r->env->guard, &b, &info);
-	return e < 0 ? admin_fail(r, e, "%s", info.text) : 0;
+	if (e < 0)
+		return admin_fail(r, e, "%s", info.text);
+	put_network(r, &b.net);
+	return 0;
 }
 
 static int ban_rm(struct admin_request *r)
@@ -60,6 +72,8 @@ static int ban_rm(struct admin_request *r)
 	net_text(&b.net, text);
 	if (e == ERR_NOENT)
 		return admin_fail(r, e, "there is no such ban of %s; ban list shows all", text);
+	if (e == 0)
+		put_network(r, &b.net);
 	return e;
 }
 

@@ -38,7 +38,8 @@ static const struct cli_command *find_command(int argc, char **argv, int *ret_us
 		int n = 0;
 
 		for (int i = 0; i < *ret_used && n < (int)sizeof words; i++)
-			n += snprintf(words + n, sizeof words - (size_t)n, i ? " %s" : "%s", argv[i]);
+			n += snprintf(words + n, sizeof words - (size_t)n, i ? " %s" : "%s",
+				      argv[i]);
 		for (const struct cli_command *c = cli_commands; c->name; c++)
 			if (strcmp(c->name, words) == 0)
 				return c;
@@ -87,7 +88,7 @@ static int option_kind(const struct cli_command *c, span name)
 	while (rest.n) {
 		span word = span_cut(&rest, ' '), key = span_cut(&word, '=');
 
-		if (span_eq(key, name))
+		if (span_eq(span_from(key, cli_must(key)), name))
 			return word.p ? 2 : 1;
 	}
 	return 0;
@@ -136,12 +137,23 @@ static int take_global(struct cli *c, char ***at)
 	return 1;
 }
 
+/* The option NAME as the server names it; the caller frees. */
+static char *key_of(span name)
+{
+	char *key = span_dup(name);
+
+	for (char *p = key; *p; p++)
+		if (*p == '-')
+			*p = '_';
+	return key;
+}
+
 /* "--name value", "--name=value" or "--name" of the command's row; 0 or EX_USAGE. */
 static int take_option(struct cli *c, char ***at)
 {
 	const char *arg = **at;
 	span value = span_str(arg + 2), name = span_cut(&value, '=');
-	_cleanup_(freep) char *key = span_dup(name);
+	_cleanup_(freep) char *key = key_of(name);
 	int kind = option_kind(c->command, name);
 
 	if (kind == 0)
@@ -153,9 +165,6 @@ static int take_option(struct cli *c, char ***at)
 			return wrong(c, "%s needs a value", arg);
 		value = span_str(*++*at);
 	}
-	for (char *p = key; *p; p++) /* as the server names them */
-		if (*p == '-')
-			*p = '_';
 	json_object_set_new(c->args, key, kind == 1 ? json_true() : json_span(value));
 	return 0;
 }
@@ -215,6 +224,24 @@ static int need_positionals(const struct cli *c, span left)
 	return 0;
 }
 
+static int need_options(const struct cli *c)
+{
+	span rest = span_str(c->command->options);
+
+	while (rest.n) {
+		span word = span_cut(&rest, ' '), name = span_cut(&word, '=');
+		_cleanup_(freep) char *key = NULL;
+
+		if (!cli_must(name))
+			continue;
+		name = span_from(name, 1);
+		key = key_of(name);
+		if (!json_object_get(c->args, key))
+			return wrong(c, "--%.*s is missing", SPAN_FMT(name));
+	}
+	return 0;
+}
+
 static bool is_help(const char *arg)
 {
 	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
@@ -249,6 +276,8 @@ static int run_command(struct cli *c, char **at)
 			return e;
 	}
 	e = need_positionals(c, left);
+	if (e == 0)
+		e = need_options(c);
 	if (e)
 		return e;
 	if (c->dry_run && !c->command->dry_run)

@@ -30,13 +30,18 @@ struct cli_command {
 	const char *name;      /* "account add" */
 	const char *arguments; /* positionals: "address targets..." ; a trailing "?" makes one
 				  optional */
-	const char *options;   /* "from=TEXT all" : with and without a value */
+	const char *options;   /* "from=TEXT all !to=TEXT" : with and without a value, needed */
 	const char *help;
 	int (*run)(struct cli *c); /* NULL: ask the server */
 	cli_render_fn *render;	   /* of each result row; NULL: rows are shown with --json only */
 	const char *done;	   /* said after success without rows; NULL: nothing */
 	bool dry_run;		   /* knows --dry-run; others refuse it */
 };
+/* Is an option of that table needed?  Then its first character says so. */
+static inline bool cli_must(span option)
+{
+	return span_starts(option, SPAN("!"));
+}
 extern const struct cli_command cli_commands[]; /* ends with a NULL name */
 
 /* One line on stderr, "postrider: ..."; returns CODE. */
@@ -82,4 +87,4 @@ int cli_report_tlsrpt(struct cli *c);
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_check, render_account_added,
 	render_account_removed, render_alias, render_queue, render_queue_entry, render_trace, render_status,
-	render_explain, render_count, render_ban, render_app_password, render_app_password_added;
+	render_explain, render_count, render_ban, render_ban_added, render_ban_removed, render_app_password, render_app_password_added;

@@ -49,7 +49,7 @@ const struct cli_command cli_commands[] = {
 	  render_account_removed },
 	{ "account list", "domain?", "", "List accounts with what they hold.",
 	  .render = render_account },
-	{ "account app-password add", "address", "name=NAME scope=smtp,imap,pop3 expires=TIME",
+	{ "account app-password add", "address", "!name=NAME scope=smtp,imap,pop3 expires=TIME",
 	  "Make a password for one program of an account; it is shown once.",
 	  .render = render_app_password_added },
 	{ "account app-password list", "address", "", "List app passwords and when they were used.",
@@ -80,7 +80,7 @@ const struct cli_command cli_commands[] = {
 	{ "queue release", "id?", FILTER " all", "Let held mail go on.", .render = render_count,
 	  .dry_run = true },
 	{ "queue reroute", "id?",
-	  FILTER " all to-route=smtp:DOMAIN|smtp:[HOST]:PORT|lmtp:[HOST]:PORT|via:NAME",
+	  FILTER " all !to-route=smtp:DOMAIN|smtp:[HOST]:PORT|lmtp:[HOST]:PORT|via:NAME",
 	  "Send waiting mail for other hosts to another one.", .render = render_count,
 	  .dry_run = true },
 	{ "queue bounce", "id?", FILTER " all", "Return waiting mail to its senders now.",
@@ -94,9 +94,9 @@ const struct cli_command cli_commands[] = {
 	{ "ban list", "", "", "List the networks that are banned, why, and until when.",
 	  .render = render_ban },
 	{ "ban add", "network", "protocol=smtp|submission|imap|pop3|lmtp for=TIME reason=TEXT",
-	  "Turn an address or a network away.", .done = "banned" },
+	  "Turn an address or a network away.", .render = render_ban_added },
 	{ "ban rm", "network", "protocol=smtp|submission|imap|pop3|lmtp", "Lift a ban.",
-	  .done = "may come again" },
+	  .render = render_ban_removed },
 	{ "trace", "key", "", "Show a message's journey, by id, address or Message-ID.",
 	  .render = render_trace },
 	{ "spf check", "", CLIENT OFFLINE, "May this host send for this domain?", cli_spf_check },
@@ -141,8 +141,11 @@ static void put_options(struct buf *b, const char *options)
 	while (rest.n) {
 		span word = span_cut(&rest, ' '), key = span_cut(&word, '=');
 
-		buf_printf(b, " [--%.*s%s%.*s]", SPAN_FMT(key), word.p ? " " : "", (int)word.n,
-			   word.p ? word.p : "");
+		bool must = cli_must(key);
+
+		key = span_from(key, must);
+		buf_printf(b, must ? " --%.*s%s%.*s" : " [--%.*s%s%.*s]", SPAN_FMT(key),
+			   word.p ? " " : "", (int)word.n, word.p ? word.p : "");
 	}
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sysexits.h>
 
 #include "format/header.h"
 
@@ -91,6 +92,10 @@ int cli_mailq(struct cli *c)
 	_cleanup_(json_decrefp)
 		json_t *request = json_pack("{s:s,s:b}", "command", "queue list", "all", true);
 	struct shown s = { 0 };
+
+	if (c->json)
+		return cli_error(EX_USAGE,
+				 "mailq has its own layout only; postrider queue list --json");
 	int code = cli_ask(c, request, show, &s);
 
 	if (code)

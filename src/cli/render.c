@@ -137,7 +137,8 @@ void render_app_password(const struct cli *c, const json_t *row, size_t number)
 
 	(void)c;
 	if (!number)
-		printf("%-24s %-15s %-25s %-25s %s\n", "NAME", "FOR", "EXPIRES", "LAST USED", "FROM");
+		printf("%-24s %-15s %-25s %-25s %s\n", "NAME", "FOR", "EXPIRES", "LAST USED",
+		       "FROM");
 	put(json_str(row, "name"), 24);
 	printf(" ");
 	put(json_str(row, "scope"), 15);
@@ -305,14 +306,26 @@ void render_ban(const struct cli *c, const json_t *row, size_t number)
 
 	(void)c;
 	if (!number)
-		printf("%-32s %-28s %-25s %s\n", "NETWORK", "PROTOCOLS", "UNTIL", "WHY");
+		printf("%-32s %-31s %-25s %s\n", "NETWORK", "PROTOCOLS", "UNTIL", "WHY");
 	json_array_foreach(protos, i, p)
 	{
 		buf_put_str(&b, i ? "," : "");
 		buf_put_str(&b, json_string_value(p));
 	}
 	put(json_str(row, "network"), 32);
-	printf(" %-28s %-25s ", buf_cstr(&b), until ? until : "lifted by hand");
+	printf(" %-31s %-25s ", buf_cstr(&b), until ? until : "lifted by hand");
 	put(json_str(row, "reason"), 0);
 	printf("\n");
+}
+
+void render_ban_added(const struct cli *c, const json_t *row, size_t number)
+{
+	put(json_str(row, "network"), 0);
+	printf(": banned\n");
+}
+
+void render_ban_removed(const struct cli *c, const json_t *row, size_t number)
+{
+	put(json_str(row, "network"), 0);
+	printf(": may come again\n");
 }

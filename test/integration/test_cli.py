@@ -49,7 +49,8 @@ def test_help_of_each(command):
     [], ["nonsense"], ["domain"], ["domain", "frobnicate"], ["domain", "add"],
     ["domain", "add", "a.test", "b.test"], ["--nonsense"], ["status", "--nonsense"],
     ["domain", "set", "a.test", "--from"], ["alias", "add", "a@b.test"], ["config"],
-    ["--config"], ["account", "add"], ["queue", "show"], ["trace"], ["setup"],
+    ["--config"], ["account", "add"], ["queue", "show"], ["trace"], ["setup"], ["mailq", "--json"],
+    ["queue", "reroute", "--all"], ["account", "app-password", "add", "a@b.test"],
 ])
 def test_wrong_use(argv):
     p = postrider(*argv)
@@ -197,6 +198,13 @@ def test_queue_and_trace(host):
     assert host.cli("queue", "drop", "--all").returncode == 0
     assert host.queue() == []
     assert rows(host.cli("queue", "list", "--json")) == []
+
+
+def test_bans(host):
+    p = host.cli("ban", "add", "192.0.2.77/24", "--for", "1h")
+    assert p.stdout == "192.0.2.0/24: banned\n", p.stderr
+    assert "192.0.2.0/24 " in host.cli("ban", "list").stdout
+    assert rows(host.cli("ban", "rm", "192.0.2.1/24", "--json")) == [{"network": "192.0.2.0/24"}]
 
 
 def test_reload(host):
