@@ -16,8 +16,10 @@ from ledger import GONE, SENDER, Ledger, Loss, read_mailbox
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 POINTS = sorted({name for path in SOURCE.rglob("*.c")
                  for name in re.findall(r'FAILPOINT\("([^"]+)"\)', path.read_text())})
-# What this load does not reach, and why; unit tests kill there.
-UNREACHED = {"store.outbox.after_commit": "no delivery causes anything outside its account yet"}
+# What this load does not reach, and why; unit tests or test_poison.py kill there.
+UNREACHED = {"store.outbox.after_commit": "no delivery causes anything outside its account yet",
+             "mail.authenticate": "the mail of this machine's own programs is not verified",
+             "mail.filters": "no filter is configured"}
 INBOXES = [f"{n}@{server.DOMAIN}" for n in ("ann", "ben")]
 IMAP_USER = f"cleo@{server.DOMAIN}"
 REACHED_WITHIN = 30  # seconds; some places are passed once in five

@@ -99,7 +99,8 @@ class Run:
         for u in USERS:
             self.srv.ask("account add", address=u, password=server.PASSWORD)
         self.srv.stop()
-        (self.disk.data / "admin.sock").unlink()
+        for name in ("admin.sock", "submit.sock"):
+            (self.disk.data / name).unlink()
         self.disk.data.rename(self.template)
 
     def close(self):
