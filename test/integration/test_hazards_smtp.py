@@ -1,5 +1,5 @@
-"""Ways in which SMTP servers have broken, tried on this one: smuggling, injection, desynchronised
-chunks, hostile answers, floods.  The judge is always what arrives, byte by byte."""
+"""Ways in which SMTP servers have broken, tried on this one: injection, desynchronised chunks, hostile
+answers, floods (smuggling: test_smuggling.py).  The judge is always what arrives, byte by byte."""
 
 import base64
 import os
@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from lab import Raw, Sink, Smtp, message, run, unstuff, wait_for
+from lab import Raw, Smtp, message, run, unstuff, wait_for
 
 X = "x@sink.test"
 
@@ -24,70 +24,7 @@ def alive(host):
     assert set(host.roles()) == {"front", "core", "out", "keys"}
 
 
-# ------------------------------------------------------------------ smuggling
-
-EOL = {"lf": b"\n", "cr": b"\r", "crlf": b"\r\n", "crcrlf": b"\r\r\n", "nul": b"\0\r\n",
-       "lfcr": b"\n\r", "crnul": b"\r\0\n", "space": b" \r\n"}
-# CR LF . CR LF is the real end, whatever stands before it.
-FALSE_ENDS = [(a, b) for a in EOL for b in EOL if not (EOL[a].endswith(b"\r\n") and b == "crlf")]
-
-
-def smuggle(to, false_end):
-    inner = (b"MAIL FROM:<forged@sink.test>\r\nRCPT TO:<" + to.encode() +
-             b">\r\nDATA\r\nSubject: smuggled\r\n\r\nsmuggled\r\n.\r\n")
-    return message(X, to, "carrier") + b"text" + false_end + inner
-
-
-@pytest.mark.parametrize("a, b", FALSE_ENDS)
-def test_smuggling_on_the_mx(alpha, a, b):
-    """The false end ends nothing: one message as it stands, or a refusal; never two."""
-    to, _ = alpha.account()
-    raw = smuggle(to, EOL[a] + b"." + EOL[b])
-    with alpha.smtp_in() as s:
-        s.envelope(X, to)
-        s.want("354", "DATA")
-        s.send(raw)
-        first = s.reply()
-        assert first[:3] in ("250", "550"), first
-        s.want("250", "NOOP")
-        assert s.cmd("QUIT").startswith("221"), "more answers than questions"
-    got = alpha.messages(to)
-    assert len(got) == (1 if first.startswith("250") else 0)
-    for m in got:  # a dot that begins a line is one that the client has doubled, or should have
-        assert b"\nMAIL FROM:<forged@" in m and m.count(b"Received: ") == 1
-        assert b"\r" not in m.replace(b"\r\n", b"") and b"\n" not in m.replace(b"\r\n", b"")
-
-
-def test_smuggling_through_us(lab, alpha):
-    """What submission takes, the next host must not read as two: it sees no bare CR, LF or NUL."""
-    to = "victim@sink.test"
-    taken = 0
-    with Sink(lab.address(10), alpha.mx) as sink:
-        with alpha.submit("alice@alpha.test") as s:
-            for a, b in FALSE_ENDS:
-                s.envelope("alice@alpha.test", to)
-                s.want("354", "DATA")
-                s.send(smuggle(to, EOL[a] + b"." + EOL[b]))
-                got = s.reply()
-                taken += got.startswith("250")
-                assert got[:3] in ("250", "550")
-            # a chunk may hold anything at all, real ends included
-            for end in (b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\r\n.\n"):
-                s.envelope("alice@alpha.test", to)
-                raw = smuggle(to, end)
-                s.send(b"BDAT %d LAST\r\n" % len(raw) + raw)
-                got = s.reply()
-                taken += got.startswith("250")
-                assert got[:3] == ("250" if end == b"\r\n.\r\n" else "550"), (end, got)
-        alpha.wait_empty_queue()
-        assert taken and len(sink.mails) == taken
-        for sender, rcpts, body in sink.mails:
-            assert sender == "alice@alpha.test" and rcpts == [to]
-            bare = body.replace(b"\r\n", b"")
-            assert not set(bare) & set(b"\r\n\0")
-        for line in sink.lines:
-            assert b"forged@" not in line, "it was read as a command"
-
+# ------------------------------------------------------------------ commands
 
 @pytest.mark.parametrize("bad", [b"\n", b"\r", b"\0", b"\r\0", b"\0\n"])
 @pytest.mark.parametrize("line", [b"EHLO a%sb", b"MAIL FROM:<a%sb@sink.test>", b"NOOP a%sb",

@@ -580,7 +580,7 @@ class Sink:
             ehlo = b"250-sink\r\n" + (b"250-STARTTLS\r\n" if self.tls else b"") + \
                 b"250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n"
             default = {"EHLO": ehlo, "DATA": b"354 go\r\n", "QUIT": b"221 bye\r\n",
-                       "STARTTLS": b"220 go\r\n"}.get(word, b"250 2.0.0 ok\r\n")
+                       "STARTTLS": b"220 go\r\n", "BDAT": b""}.get(word, b"250 2.0.0 ok\r\n")
             if not self._say(sock, word, line, default) or word == "QUIT":
                 return
             if word == "STARTTLS" and self.tls:
