@@ -141,7 +141,7 @@ struct conf {
 	uint32_t relay_port;
 	span relay_source; /* source address of outgoing connections, or empty */
 	bool relay_ipv6;
-	uint32_t relay_per_destination;
+	uint32_t relay_per_destination, relay_connections;
 	bool relay_chunking;
 	struct conf_verp *verp;
 	size_t n_verp;

@@ -310,7 +310,16 @@ const struct conf_option conf_options[] = {
 	{ "relay.ipv6", CONF_BOOL, "yes", 0, 0, NULL, CONF_RELOAD,
 	  "Whether other servers are also reached over IPv6.", AT(relay_ipv6) },
 	{ "relay.per_destination", CONF_COUNT, "20", 1, 1000, NULL, CONF_RELOAD,
-	  "Connections to one destination at the same time.", AT(relay_per_destination) },
+	  "Connections to one destination at the same time, or to all that lead to the same hosts. "
+	  "The server begins with two, adds more while all goes well, and halves them when a "
+	  "destination fails, is late or answers 421; after three failures in a row it waits, and "
+	  "then tries with one.",
+	  AT(relay_per_destination) },
+	{ "relay.connections", CONF_COUNT, "4000", 10, 50000, NULL, CONF_RELOAD,
+	  "Outgoing connections at the same time, all destinations together. Destinations that "
+	  "never answered yet may have three quarters of them, those that failed last a half. "
+	  "The limit of open files is raised at the start only.",
+	  AT(relay_connections) },
 
 	{ "relay.chunking", CONF_BOOL, "no", 0, 0, NULL, CONF_RELOAD,
 	  "Whether messages go out with BDAT instead of DATA to servers that offer CHUNKING. It "

@@ -1,7 +1,40 @@
 /* Destinations (one for each route) and their connections. */
-#include "relay/relay_int.h"
-
 #include <stdlib.h>
+
+#include "relay/flow_int.h"
+
+/* --- destinations --- */
+
+/* It has nothing to do now, but where it leads is worth knowing. */
+static void rest(struct destination *dest, struct relay *r)
+{
+	struct flow *f = &r->flow;
+
+	dest->unused_at = clock_mono();
+	TAILQ_INSERT_TAIL(&f->unused, dest, unused);
+	f->n_unused++;
+	while ((dest = TAILQ_FIRST(&f->unused)) &&
+	       (f->n_unused > RELAY_REMEMBERED_MAX ||
+		dest->unused_at < clock_mono() - RELAY_REMEMBERED)) {
+		map_del(r->destinations, dest->route);
+		destination_free(dest);
+	}
+}
+
+static bool unused(const struct destination *dest)
+{
+	return dest->open == 0 && !dest->held;
+}
+
+static void use(struct destination *dest)
+{
+	struct flow *f = &dest->relay->flow;
+
+	if (!unused(dest))
+		return;
+	TAILQ_REMOVE(&f->unused, dest, unused);
+	f->n_unused--;
+}
 
 struct destination *destination_get(struct relay *r, span route)
 {
@@ -12,62 +45,56 @@ struct destination *destination_get(struct relay *r, span route)
 		return dest;
 	dest = xcalloc(1, sizeof *dest);
 	copy = span_dup(route);
+	dest->relay = r;
 	dest->route = span_of(copy, route.n);
-	dest->waiting_tail = &dest->waiting;
 	map_put(r->destinations, route, dest);
+	rest(dest, r);
 	return dest;
 }
 
-void destination_free_if_unused(struct relay *r, struct destination *dest)
+void destination_free(struct destination *dest)
 {
-	if (dest->open > 0 || dest->waiting)
-		return;
-	map_del(r->destinations, dest->route);
+	use(dest);
+	if (dest->group)
+		flow_forget(dest);
 	free((char *)dest->route.p);
 	free(dest);
 }
 
-void destination_wait(struct destination *dest, struct delivery *d)
+void destination_hold(struct destination *dest)
 {
-	d->queue_next = NULL;
-	*dest->waiting_tail = d;
-	dest->waiting_tail = &d->queue_next;
-	dest->n_waiting++;
+	queue_hold_route(dest->relay->env->queue, dest->route);
+	if (dest->held)
+		return;
+	use(dest);
+	dest->held = true;
+	flow_stand(dest);
 }
 
-static struct delivery *next_waiting(struct destination *dest)
+void destination_resume(struct destination *dest)
 {
-	struct delivery *d = dest->waiting;
-
-	if (!d)
-		return NULL;
-	dest->waiting = d->queue_next;
-	if (!dest->waiting)
-		dest->waiting_tail = &dest->waiting;
-	dest->n_waiting--;
-	d->queue_next = NULL;
-	return d;
-}
-
-static void unlink_idle(struct conn *c)
-{
-	for (struct conn **p = &c->dest->idle; *p; p = &(*p)->next_idle)
-		if (*p == c) {
-			*p = c->next_idle;
-			return;
-		}
+	if (!dest->held)
+		return;
+	flow_step_out(dest);
+	dest->held = false;
+	queue_resume_route(dest->relay->env->queue, dest->route);
+	if (unused(dest))
+		rest(dest, dest->relay);
 }
 
 struct conn *destination_take_idle(struct destination *dest)
 {
-	struct conn *c = dest->idle;
+	struct conn *c;
 
-	if (!c)
+	if (!dest->group)
 		return NULL;
-	dest->idle = c->next_idle;
-	loop_timer_stop(&c->idle_timer);
+	TAILQ_FOREACH(c, &dest->group->idle, of_group)
+	if (c->dest == dest)
+		break;
 	return c;
 }
+
+/* --- connections --- */
 
 static void idle_over(void *arg)
 {
@@ -84,10 +111,33 @@ struct conn *relay_conn_new(struct relay *r, struct destination *dest, struct de
 	c->delivery = d;
 	c->state = CONN_RESOLVING;
 	loop_timer_init(&c->idle_timer, r->loop, idle_over, c);
+	use(dest);
 	dest->open++;
 	d->conn = c;
 	idmap_put(r->conns, c->id, c);
 	return c;
+}
+
+void conn_enter(struct conn *c, enum conn_state s)
+{
+	struct flow *f = &c->relay->flow;
+
+	if (c->state == CONN_IDLE) {
+		TAILQ_REMOVE(&f->idle, c, of_flow);
+		TAILQ_REMOVE(&c->slot->idle, c, of_group);
+		loop_timer_stop(&c->idle_timer);
+	} else if (c->state == CONN_OPENING) {
+		TAILQ_REMOVE(&f->opening, c, of_flow);
+	}
+	c->state = s;
+	if (s == CONN_IDLE) {
+		TAILQ_INSERT_TAIL(&f->idle, c, of_flow);
+		TAILQ_INSERT_HEAD(&c->slot->idle, c, of_group);
+		loop_timer_arm(&c->idle_timer, RELAY_IDLE);
+	} else if (s == CONN_OPENING) {
+		c->begun = clock_mono();
+		TAILQ_INSERT_TAIL(&f->opening, c, of_flow);
+	}
 }
 
 unsigned conn_serves(const struct conn *c)
@@ -122,46 +172,26 @@ void conn_drop(struct conn *c)
 {
 	struct relay *r = c->relay;
 	struct destination *dest = c->dest;
-	struct delivery *next;
 
-	if (c->state == CONN_IDLE)
-		unlink_idle(c);
+	conn_enter(c, CONN_RESOLVING); /* in no list */
 	conn_hang_up(c);
-	loop_timer_stop(&c->idle_timer);
+	flow_leave(c);
 	idmap_del(r->conns, c->id);
 	free((char *)c->remote.p);
 	free((char *)c->tls.p);
 	free(c);
 	dest->open--;
-	if (!r->out || r->stopping) { /* nobody else would wake them */
-		while ((next = next_waiting(dest)))
-			delivery_start_remote(next);
-	} else if ((next = next_waiting(dest))) {
-		delivery_start_remote(next); /* may free DEST, but not while another one waits */
-		return;
-	}
-	destination_free_if_unused(r, dest);
+	if (dest->held && !dest->group && dest->open == 0)
+		destination_resume(dest); /* it stands in no ring: nobody else would */
+	else if (unused(dest))
+		rest(dest, r);
 }
 
 void conn_free_next(struct conn *c)
 {
-	struct delivery *next;
-
 	c->delivery = NULL;
-	if (!c->open || c->served >= conn_serves(c) || c->relay->stopping) {
-		c->state = CONN_RESOLVING; /* in no list */
+	if (!c->open || c->served >= conn_serves(c) || c->relay->stopping || flow_wanted(c))
 		conn_drop(c);
-		return;
-	}
-	next = next_waiting(c->dest);
-	if (next) {
-		c->delivery = next;
-		next->conn = c;
-		delivery_begin_send(next);
-		return;
-	}
-	c->state = CONN_IDLE;
-	c->next_idle = c->dest->idle;
-	c->dest->idle = c;
-	loop_timer_arm(&c->idle_timer, RELAY_IDLE);
+	else
+		conn_enter(c, CONN_IDLE);
 }

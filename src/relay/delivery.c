@@ -1,5 +1,5 @@
 /* One remote delivery: the steps from a lease to mail_settle(). */
-#include "relay/relay_int.h"
+#include "relay/flow_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,15 +39,19 @@ void delivery_give_back(struct delivery *d, usec not_before)
 /* There is no way out now. */
 static void push_back(struct delivery *d)
 {
-	queue_resume_route(d->relay->env->queue, d->lease.route);
 	delivery_give_back(d, clock_wall() + 2 * USEC_SEC);
 }
 
-/* Its destination has enough to do.  Those who are at work there lease by route what is next when
- * they have settled (settle_job), so the queue need not offer it to us meanwhile. */
-static void hold(struct delivery *d)
+/* Its destination has enough to do, or is better left alone.  The next free slot leases by route
+ * what is next, so the queue need not offer it to us meanwhile. */
+static void hold(struct delivery *d, struct destination *dest)
 {
-	queue_hold_route(d->relay->env->queue, d->lease.route);
+	struct conn *c = d->conn;
+
+	d->conn = NULL;
+	destination_hold(dest);
+	if (c)
+		conn_drop(c);
 	queue_release(d->relay->env->queue, &d->lease);
 	delivery_over(d);
 }
@@ -63,7 +67,9 @@ static void settled(void *arg)
 	d->conn = NULL;
 	if (next)
 		next->relay->under_way++;
-	if (c && next && c->open && c->served < conn_serves(c)) {
+	if (c && d->route_empty)
+		destination_resume(c->dest);
+	if (c && next && c->open) {
 		c->delivery = next;
 		next->conn = c;
 		delivery_begin_send(next);
@@ -84,6 +90,32 @@ static bool lease_next(struct relay *r, span route, struct delivery *next)
 	return false;
 }
 
+/* The destination was given up for a while: others that wait for it are deferred for the same
+ * reason, so that each is tried, told of and given up when its own time has come.  False: no more
+ * wait. */
+static bool sweep(struct delivery *d)
+{
+	const struct queue_result *last = &d->results[d->lease.n_rcpts - 1];
+	struct relay *r = d->relay;
+	bool more = true;
+
+	for (unsigned i = 0; i < RELAY_SWEEP && more; i++) {
+		struct delivery *next = delivery_new(r);
+
+		more = lease_next(r, d->lease.route, next);
+		if (more) {
+			delivery_make_results(next);
+			set_all(next, 0, OUTCOME_DEFERRED, last->status, last->reply);
+			event_note(&next->events, "relay.cooled");
+			if (mail_settle(r->env, &next->lease, next->results, next->lease.n_rcpts,
+					&next->events) < 0)
+				queue_release(r->env->queue, &next->lease);
+		}
+		delivery_free(next);
+	}
+	return more;
+}
+
 static void settle_job(struct job *j)
 {
 	struct delivery *d = CONTAINER_OF(j, struct delivery, job), *next;
@@ -96,13 +128,15 @@ static void settle_job(struct job *j)
 	}
 	if (d->want_next && err == 0) {
 		next = delivery_new(r);
-		if (lease_next(r, d->lease.route, next))
+		if (lease_next(r, d->lease.route, next)) {
 			d->next_lease = next;
-		else
+		} else {
+			d->route_empty = true;
 			delivery_free(next);
+		}
 	}
-	if (d->want_next && !d->next_lease)
-		queue_resume_route(r->env->queue, d->lease.route);
+	if (d->sweep && err == 0)
+		d->route_empty = !sweep(d);
 	loop_post(r->loop, settled, d);
 }
 
@@ -111,8 +145,9 @@ void delivery_settle(struct delivery *d)
 	struct conn *c = d->conn;
 
 	if (c) {
-		c->state = CONN_SETTLING;
-		d->want_next = !c->dest->waiting && !d->relay->stopping;
+		conn_enter(c, CONN_SETTLING);
+		d->want_next = c->open && c->served < conn_serves(c) && !d->relay->stopping &&
+			       !flow_should_yield(c);
 	}
 	relay_post_job(d, settle_job);
 }
@@ -132,41 +167,86 @@ void delivery_make_results(struct delivery *d)
 		d->results[i].row = d->lease.rcpts[i].row;
 }
 
-void delivery_start_remote(struct delivery *d)
+/* Its results and its way.  False: it has ended. */
+static bool find_way(struct delivery *d)
 {
-	struct relay *r = d->relay;
-	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(r);
+	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(d->relay);
 	struct relay_reason reason;
-	struct destination *dest;
-	struct conn *idle;
 
 	delivery_make_results(d);
 	if (!relay_way_find(conf, d->lease.route, &d->mem, &d->way, &reason)) {
 		delivery_end_with(d, &reason);
-		return;
+		return false;
 	}
+	return true;
+}
+
+void delivery_start_remote(struct delivery *d)
+{
+	struct relay *r = d->relay;
+	struct destination *dest;
+	struct conn *c;
+
+	if (!find_way(d))
+		return;
 	if (!r->out || r->stopping) {
 		push_back(d);
 		return;
 	}
 	dest = destination_get(r, d->lease.route);
-	idle = destination_take_idle(dest);
-	if (idle) {
-		idle->delivery = d;
-		d->conn = idle;
+	c = destination_take_idle(dest);
+	if (c) {
+		c->delivery = d;
+		d->conn = c;
 		delivery_begin_send(d);
-	} else if (dest->open < MAX(conf->relay_per_destination, 1) &&
-		   idmap_count(r->conns) < RELAY_OPEN_MAX) {
-		relay_conn_new(r, dest, d);
-		delivery_resolve(d);
-	} else if (dest->open > 0 && dest->n_waiting < 2 * MAX(conf->relay_per_destination, 1)) {
-		destination_wait(dest, d);
-	} else if (dest->open > 0) {
-		hold(d);
-	} else { /* too many connections elsewhere */
-		push_back(d);
-		destination_free_if_unused(r, dest);
+		return;
 	}
+	if (!flow_may_begin(dest)) {
+		hold(d, dest);
+		return;
+	}
+	c = relay_conn_new(r, dest, d);
+	if (!dest->group || flow_take(c, dest->group))
+		delivery_resolve(d);
+	else
+		hold(d, dest);
+}
+
+/* --- a slot is free --- */
+
+static void fetched(void *arg)
+{
+	struct delivery *d = arg;
+	struct relay *r = d->relay;
+	struct conn *c = d->conn;
+
+	if (d->route_empty) {
+		destination_resume(c->dest);
+		conn_drop(c);
+		delivery_over(d);
+	} else if (!r->out || r->stopping) {
+		d->conn = NULL;
+		conn_drop(c);
+		delivery_make_results(d);
+		push_back(d);
+	} else if (find_way(d)) {
+		delivery_resolve(d);
+	}
+}
+
+static void fetch_job(struct job *j)
+{
+	struct delivery *d = CONTAINER_OF(j, struct delivery, job);
+
+	d->route_empty = !lease_next(d->relay, d->conn->dest->route, d);
+	loop_post(d->relay->loop, fetched, d);
+}
+
+void delivery_fetch(struct conn *c)
+{
+	conn_enter(c, CONN_FETCHING);
+	c->relay->under_way++;
+	relay_post_job(c->delivery, fetch_job);
 }
 
 /* --- names to addresses --- */
@@ -199,16 +279,38 @@ static void ask_addresses(struct delivery *d)
 	ask(d, q, n);
 }
 
+/* It is known now with whom the destination shares its connections. */
+static void have_targets(struct delivery *d)
+{
+	struct conn *c = d->conn;
+	span keys[RELAY_GROUP_KEYS];
+	struct group *g = flow_join(
+		c->dest, keys,
+		relay_group_keys(d->hosts, d->n_hosts, d->targets, d->n_targets, &d->mem, keys));
+
+	if (c->slot == g) {
+		delivery_try_next(d);
+		return;
+	}
+	flow_leave(c);
+	if (flow_may_begin(c->dest) && flow_take(c, g))
+		delivery_try_next(d);
+	else if (d->rcpt_from == 0)
+		hold(d, c->dest);
+	else
+		delivery_give_back(d, 0); /* some recipients have their results already */
+}
+
 void delivery_resolve(struct delivery *d)
 {
-	d->conn->state = CONN_RESOLVING;
+	conn_enter(d->conn, CONN_RESOLVING);
 	d->at = 0;
 	d->n_targets = 0;
 	d->hosts = NULL;
 	if (d->way.has_address) {
 		d->targets = relay_target_of(&d->way, &d->mem);
 		d->n_targets = 1;
-		delivery_try_next(d);
+		have_targets(d);
 	} else if (d->way.hop.kind != NEXTHOP_DOMAIN) {
 		ask_addresses(d);
 	} else {
@@ -241,7 +343,6 @@ static void looped_end(void *arg)
 		return;
 	}
 	d->conn = NULL;
-	queue_resume_route(d->relay->env->queue, d->lease.route);
 	conn_free_next(c);
 	delivery_over(d);
 }
@@ -258,7 +359,7 @@ static void looped_job(struct job *j)
 static void looped(struct delivery *d, const struct relay_reason *reason)
 {
 	d->last = *reason;
-	d->conn->state = CONN_SETTLING;
+	conn_enter(d->conn, CONN_SETTLING);
 	relay_post_job(d, looped_job);
 }
 
@@ -310,7 +411,7 @@ void delivery_answers(struct delivery *d, span payload)
 		delivery_end_with(d, &reason);
 		return;
 	}
-	delivery_try_next(d);
+	have_targets(d);
 }
 
 /* --- connecting --- */
@@ -346,6 +447,8 @@ void delivery_try_next(struct delivery *d)
 	int e;
 
 	if (d->at >= MIN(d->n_targets, RELAY_TRIES_MAX)) {
+		if (!relay_must_protect(&d->lease))
+			flow_failed(d, d->last.text);
 		delivery_end_with(d, &d->last);
 		return;
 	}
@@ -355,7 +458,7 @@ void delivery_try_next(struct delivery *d)
 	    o.source.sa.sa_family != o.to.sa.sa_family)
 		o.source = (struct sockaddr_any){ 0 };
 	put_login(d, conf, &o);
-	d->conn->state = CONN_OPENING;
+	conn_enter(d->conn, CONN_OPENING);
 	e = relay_open_put(&b, &o);
 	if (e == 0)
 		e = conn_send(d->conn, RELAY_OPEN, buf_span(&b), -1);
@@ -444,6 +547,19 @@ void delivery_opened(struct delivery *d, const struct relay_opened *o)
 		d->at++;
 	}
 	delivery_try_next(d);
+}
+
+void delivery_too_silent(struct delivery *d)
+{
+	struct conn *c = d->conn;
+
+	set_remote(c, &d->targets[d->at]);
+	delivery_note_last(d, "4.4.2",
+			   SPAN("it did not answer for a while, and others wait for a connection"),
+			   NULL);
+	conn_send(c, RELAY_CLOSE, SPAN_NULL, -1);
+	flow_failed(d, d->last.text);
+	delivery_end_with(d, &d->last);
 }
 
 /* OUT died.  A message whose transfer had begun may have arrived: deferred, which risks a second

@@ -1,5 +1,7 @@
 #include "relay/relay_int.h"
 
+#include <stdlib.h>
+
 #define LMTP_PORT 24
 
 /* --- the way --- */
@@ -227,4 +229,60 @@ int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bo
 							 : "5.1.2",
 						 lookup_text(trouble, "address look-up", mem) };
 	return ERR_NOENT;
+}
+
+/* --- who shares connections --- */
+
+static int by_bytes(const void *a, const void *b)
+{
+	return span_cmp(*(const span *)a, *(const span *)b);
+}
+
+/* One key for a set: sorted, each once. */
+static span key_of(const char *what, span *names, size_t n, struct arena *mem)
+{
+	struct buf b _cleanup_(buf_donep) = BUF_INIT(RELAY_HOSTS_MAX * RELAY_ADDRESSES_MAX * 320);
+
+	qsort(names, n, sizeof *names, by_bytes);
+	buf_put_str(&b, what);
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0 && span_eq(names[i], names[i - 1]))
+			continue;
+		buf_put_char(&b, ' ');
+		buf_put_span(&b, names[i]);
+	}
+	return arena_span(mem, buf_span(&b));
+}
+
+/* Is NAME one of the best hosts? */
+static bool among_best(const struct relay_host *hosts, size_t n_hosts, span name)
+{
+	for (size_t i = 0; i < n_hosts && hosts[i].preference == hosts[0].preference; i++)
+		if (span_ieq(hosts[i].name, name))
+			return true;
+	return false;
+}
+
+size_t relay_group_keys(const struct relay_host *hosts, size_t n_hosts,
+			const struct relay_target *t, size_t n, struct arena *mem,
+			span ret[RELAY_GROUP_KEYS])
+{
+	span *names = arena_array(mem, span, n), *addresses = arena_array(mem, span, n);
+	size_t n_best = 0;
+	unsigned port = sock_port(&t[0].to);
+
+	for (int best = 1; best >= 0 && n_best == 0; best--) /* the best may have no address */
+		for (size_t i = 0; i < n; i++) {
+			char ip[SOCK_TEXT];
+
+			if (best && hosts && !among_best(hosts, n_hosts, t[i].host))
+				continue;
+			sock_ip_text(&t[i].to, ip);
+			names[n_best] = span_str(
+				arena_printf(mem, "%.*s:%u", SPAN_FMT(t[i].host), port));
+			addresses[n_best++] = span_str(arena_printf(mem, "[%s]:%u", ip, port));
+		}
+	ret[0] = key_of("hosts", names, n_best, mem);
+	ret[1] = key_of("addresses", addresses, n_best, mem);
+	return RELAY_GROUP_KEYS;
 }

@@ -1,5 +1,5 @@
 /* The runner: leases, local deliveries, the messages of `out`. */
-#include "relay/relay_int.h"
+#include "relay/flow_int.h"
 
 #include <stdlib.h>
 
@@ -62,8 +62,10 @@ void delivery_over(struct delivery *d)
 
 	delivery_free(d);
 	r->under_way--;
-	if (r->starved)
-		relay_look(r);
+	if (!r->starved)
+		return;
+	relay_look(r);
+	flow_wake(r);
 }
 
 void relay_post_job(struct delivery *d, void (*fn)(struct job *))
@@ -187,16 +189,32 @@ static void lease_job(struct job *j)
 	loop_post(r->loop, leased, r);
 }
 
+/* How many more leases may be held. */
+static unsigned lease_room(struct relay *r)
+{
+	struct conf *conf _cleanup_(conf_unrefp) = relay_conf(r);
+	unsigned most = conf->relay_connections + RELAY_SPARE_LEASES;
+
+	r->starved = r->under_way >= most;
+	return r->starved ? 0 : most - r->under_way;
+}
+
+bool relay_may_lease(struct relay *r)
+{
+	return lease_room(r) > 0;
+}
+
 void relay_look(struct relay *r)
 {
-	r->starved = r->under_way >= RELAY_UNDER_WAY_MAX;
-	if (r->stopping || r->starved)
+	unsigned room = lease_room(r);
+
+	if (r->stopping || room == 0)
 		return;
 	if (r->leasing) {
 		r->again = true;
 		return;
 	}
-	r->batch_max = MIN(RELAY_LEASE_BATCH, RELAY_UNDER_WAY_MAX - r->under_way);
+	r->batch_max = MIN(RELAY_LEASE_BATCH, room);
 	r->lease_job = (struct job){ .fn = lease_job };
 	if (pool_post(r->env->pool, LANE_DELIVERY, &r->lease_job) < 0) {
 		loop_timer_arm(&r->due, RETRY_JOBS);
@@ -210,6 +228,8 @@ static void look(void *arg)
 	struct relay *r = arg;
 
 	atomic_store(&r->kicked, false);
+	if (atomic_exchange(&r->by_hand, false))
+		flow_probe_all(r);
 	relay_look(r);
 }
 
@@ -220,13 +240,16 @@ static void due(void *arg)
 
 static void on_due(void *arg)
 {
-	relay_kick(arg);
+	struct relay *r = arg;
+
+	if (!atomic_exchange(&r->kicked, true))
+		loop_post(r->loop, look, r);
 }
 
 void relay_kick(struct relay *r)
 {
-	if (!atomic_exchange(&r->kicked, true))
-		loop_post(r->loop, look, r);
+	atomic_store(&r->by_hand, true);
+	on_due(r);
 }
 
 /* --- life --- */
@@ -240,6 +263,7 @@ struct relay *relay_new(struct core_env *env, struct loop *l)
 	r->destinations = map_new();
 	r->conns = idmap_new();
 	pthread_mutex_init(&r->lock, NULL);
+	flow_init(r);
 	loop_timer_init(&r->due, l, due, r);
 	loop_timer_init(&r->retry, l, retry_backlog, r);
 	queue_on_due(env->queue, on_due, r);
@@ -262,23 +286,17 @@ static void free_tables(struct relay *r)
 	size_t it = 0;
 	uint64_t id;
 	void *v;
-	span key;
 
 	while (idmap_next(r->conns, &it, &id, &v)) {
 		struct conn *c = v;
 
-		loop_timer_stop(&c->idle_timer);
+		conn_enter(c, CONN_RESOLVING); /* in no list */
+		flow_leave(c);
 		free((char *)c->remote.p);
 		free((char *)c->tls.p);
 		free(c);
 	}
-	it = 0;
-	while (map_next(r->destinations, &it, &key, &v)) {
-		struct destination *dest = v;
-
-		free((char *)dest->route.p);
-		free(dest);
-	}
+	flow_done(r);
 }
 
 void relay_free(struct relay *r)
@@ -289,7 +307,8 @@ void relay_free(struct relay *r)
 	loop_timer_stop(&r->due);
 	loop_timer_stop(&r->retry);
 	while (r->all) {
-		queue_release(r->env->queue, &r->all->lease);
+		if (r->all->lease.lease_id)
+			queue_release(r->env->queue, &r->all->lease);
 		delivery_free(r->all);
 	}
 	free_tables(r);
@@ -305,6 +324,7 @@ void relay_set_out(struct relay *r, struct channel *out)
 {
 	r->out = out;
 	relay_look(r);
+	flow_wake(r);
 }
 
 void relay_out_gone(struct relay *r)

@@ -27,5 +27,6 @@ void relay_set_out(struct relay *r, struct channel *out);
 void relay_out_gone(struct relay *r);
 /* A message of out; false: not one of relay's (RELAY_*, and DNS_ANSWER to its questions). */
 bool relay_message(struct relay *r, const struct channel_msg *m);
-/* Something became due, or the clock jumped: looks at the queue.  Any thread. */
+/* The queue was changed by hand, or the clock jumped: looks at the queue, and tries at once what is cooled down.  Any
+ * thread. */
 void relay_kick(struct relay *r);

@@ -4,12 +4,13 @@
  * it over and loop_post() brings it back.  A remote delivery that is at work has a connection
  * (which is also the slot it takes at its destination), in the states
  *
- *     RESOLVING -> OPENING -> PREPARING (job) -> SENDING -> SETTLING (job) -> IDLE | gone
+ *     [FETCHING (job) ->] RESOLVING -> OPENING -> PREPARING (job) -> SENDING -> SETTLING (job) -> IDLE | gone
  */
 #pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "base/map.h"
 #include "dns/dns.h"
@@ -17,13 +18,14 @@
 #include "relay/wire.h"
 
 enum {
-	RELAY_UNDER_WAY_MAX = 1000, /* leases held at once */
-	RELAY_OPEN_MAX = 500,	    /* connections, all destinations together */
+	RELAY_SPARE_LEASES = 1000, /* held at once beside one for each connection */
 	RELAY_LEASE_BATCH = 32,
 	RELAY_HOSTS_MAX = 20,	 /* MX hosts looked at */
 	RELAY_ADDRESSES_MAX = 4, /* of one host */
 	RELAY_TRIES_MAX = 8,	 /* addresses tried in one delivery */
 	RELAY_SERVED_MAX = 100,	 /* messages on one connection */
+	RELAY_SWEEP = 100,	 /* messages deferred with one that failed */
+	RELAY_GROUP_KEYS = 2,
 };
 #define RELAY_IDLE (5 * USEC_SEC)
 /* Ids of questions and connections, apart from those other rooms of core give to `out`. */
@@ -69,10 +71,16 @@ struct relay_target *relay_target_of(const struct relay_way *w, struct arena *me
 int relay_targets_choose(const struct dns_answer *a, size_t n, uint16_t port, bool from_mx,
 			 struct arena *mem, struct relay_target **ret, size_t *ret_n,
 			 struct relay_reason *reason);
+/* The names under which targets of the same provider are found: the hosts of the best preference, and their addresses
+ * (each with the port).  HOSTS may be NULL; there is a target.  Results in MEM. */
+size_t relay_group_keys(const struct relay_host *hosts, size_t n_hosts, const struct relay_target *t,
+			size_t n, struct arena *mem, span ret[RELAY_GROUP_KEYS]);
 
 /* --- verdict.c: from replies to results.  Pure. --- */
 void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 		   struct queue_result *ret);
+/* Did the peer say 421? */
+bool relay_sent_away(const struct relay_sent *s);
 /* The status of a connection that failed. */
 const char *relay_fail_status(enum relay_fail f);
 span relay_reply_text(const struct smtp_reply *r,
@@ -101,6 +109,7 @@ void relay_fill_send(const struct relay_part *p, struct relay_send *s);
 
 /* --- state --- */
 enum conn_state {
+	CONN_FETCHING,
 	CONN_RESOLVING,
 	CONN_OPENING,
 	CONN_PREPARING,
@@ -109,12 +118,21 @@ enum conn_state {
 	CONN_IDLE
 };
 
+struct group; /* relay/flow_int.h */
+TAILQ_HEAD(conn_list, conn);
+TAILQ_HEAD(destination_list, destination);
+TAILQ_HEAD(group_list, group);
+enum group_kind { GROUP_PROVEN, GROUP_UNKNOWN, GROUP_SUSPECT, GROUP_KINDS };
+
 struct destination {
-	span route; /* owned */
-	unsigned open;
-	struct delivery *waiting, **waiting_tail;
-	unsigned n_waiting;
-	struct conn *idle;
+	struct relay *relay;
+	span route;	     /* owned */
+	struct group *group; /* NULL: where it leads is not known */
+	unsigned open;	     /* connections, those that only look for names too */
+	bool held;	     /* at the queue; with a group: in the group's ring */
+	usec unused_at;	     /* monotonic */
+	TAILQ_ENTRY(destination) ring;	 /* of its group, while held */
+	TAILQ_ENTRY(destination) unused; /* nothing to do */
 };
 
 struct conn {
@@ -123,13 +141,16 @@ struct conn {
 	struct destination *dest;
 	struct delivery *delivery; /* NULL: IDLE */
 	enum conn_state state;
+	struct group *slot; /* whose slot it has */
+	usec begun;	    /* monotonic: when it was last asked to open */
 	bool open; /* `out` has a connection of this id that can be used */
 	struct relay_opened peer; /* what it offers; its spans are empty */
 	span remote; /* "host[ip]", owned */
 	span tls;    /* "TLSv1.3 TLS_...", owned; empty in clear */
 	unsigned served;
 	struct loop_timer idle_timer;
-	struct conn *next_idle;
+	TAILQ_ENTRY(conn) of_group; /* IDLE */
+	TAILQ_ENTRY(conn) of_flow;  /* IDLE or OPENING */
 };
 
 struct delivery {
@@ -156,10 +177,24 @@ struct delivery {
 	int body_fd;
 	int prepared;		     /* 0 or why not */
 	struct relay_reason unfit;   /* of prepared ERR_UNSUPPORTED */
-	bool want_next;		     /* the settle job shall lease another one for the connection */
+	bool sweep;		     /* the settle job shall defer what waits for the same destination */
+	bool want_next;		     /* it shall lease another one for the connection */
 	struct delivery *next_lease; /* what it got */
+	bool route_empty;	     /* nothing more waits for the destination */
 	struct delivery *prev, *next; /* all of them, under relay->lock */
-	struct delivery *queue_next;  /* waiting, in a batch, or in the backlog */
+	struct delivery *queue_next;  /* in a batch or in the backlog */
+};
+
+struct flow {
+	struct map *groups;	  /* by key */
+	unsigned open, of_kind[GROUP_KINDS]; /* slots taken */
+	unsigned n_busy;	  /* groups that have any */
+	struct group_list wanting[GROUP_KINDS];
+	unsigned turn; /* whose ring is next */
+	struct conn_list idle, opening; /* the longest so first */
+	struct destination_list unused; /* likewise */
+	unsigned n_unused;
+	struct loop_timer wake;
 };
 
 struct relay {
@@ -167,6 +202,7 @@ struct relay {
 	struct loop *loop;
 	struct channel *out;
 	struct map *destinations;
+	struct flow flow;
 	struct idmap *conns;
 	uint64_t last_id;
 	unsigned under_way;
@@ -180,6 +216,7 @@ struct relay {
 	struct loop_timer due, retry;
 	struct delivery *backlog; /* jobs the pool did not take */
 	atomic_bool kicked;	  /* a look is posted already */
+	atomic_bool by_hand;	  /* it shall not wait for what is cooled down */
 	pthread_mutex_t lock;
 	struct delivery *all;
 };
@@ -190,6 +227,8 @@ void delivery_free(struct delivery *d);
 void delivery_over(struct delivery *d); /* settled or given back: frees, and looks for more */
 void relay_post_job(struct delivery *d, void (*fn)(struct job *));
 void relay_look(struct relay *r);
+/* Is there room for another lease? */
+bool relay_may_lease(struct relay *r);
 struct conf *relay_conf(struct relay *r); /* conf_unref() */
 
 /* Any thread: has L been dealt with before its delivery began?  (its time is over, or it is for us) */
@@ -197,9 +236,12 @@ bool relay_ended_early(struct relay *r, const struct queue_lease *l);
 
 /* delivery.c */
 void delivery_start_remote(struct delivery *d);
+/* A slot is free: leases a message for C, which has it. */
+void delivery_fetch(struct conn *c);
 void delivery_resolve(struct delivery *d);    /* has a connection */
 void delivery_answers(struct delivery *d, span payload);
 void delivery_opened(struct delivery *d, const struct relay_opened *o);
+void delivery_too_silent(struct delivery *d); /* OPENING, while others wait */
 void delivery_out_gone(struct delivery *d);
 void delivery_settle(struct delivery *d);
 void delivery_make_results(struct delivery *d); /* once; puts the recipients in order */
@@ -217,8 +259,9 @@ void delivery_sent(struct delivery *d, span payload);
 
 /* conn.c */
 struct conn *relay_conn_new(struct relay *r, struct destination *dest, struct delivery *d);
-void conn_drop(struct conn *c);	     /* closes at `out` if open, frees, and lets the next one in */
-void conn_free_next(struct conn *c); /* its delivery is over: takes the next one or idles */
+void conn_enter(struct conn *c, enum conn_state s);
+void conn_drop(struct conn *c);	     /* closes at `out` if open, frees; its slot is free */
+void conn_free_next(struct conn *c); /* its delivery is over: idles, or makes room */
 /* Messages that it may carry. */
 unsigned conn_serves(const struct conn *c);
 void conn_opened(struct conn *c, const struct relay_opened *o);
@@ -226,5 +269,8 @@ void conn_hang_up(struct conn *c); /* at `out`; it can be opened anew */
 int conn_send(struct conn *c, uint16_t type, span payload, int fd);
 struct destination *destination_get(struct relay *r, span route);
 struct conn *destination_take_idle(struct destination *dest);
-void destination_wait(struct destination *dest, struct delivery *d);
-void destination_free_if_unused(struct relay *r, struct destination *dest);
+/* What waits for DEST stays in the queue until a slot is free. */
+void destination_hold(struct destination *dest);
+/* Nothing waits for it. */
+void destination_resume(struct destination *dest);
+void destination_free(struct destination *dest);

@@ -1,5 +1,5 @@
 /* The transactions of a delivery on an open connection. */
-#include "relay/relay_int.h"
+#include "relay/flow_int.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -230,7 +230,8 @@ static void prepared(void *arg)
 				      .fail = RELAY_FAIL_CLOSED,
 				      .why = SPAN("the peer closed the idle connection") });
 	} else {
-		c->state = CONN_SENDING;
+		conn_enter(c, CONN_SENDING);
+		c->begun = clock_mono();
 		if (conn_send(c, RELAY_SEND, buf_span(&d->payload), d->body_fd) < 0)
 			delivery_end_with(
 				d, &(struct relay_reason){
@@ -287,7 +288,7 @@ void delivery_begin_send(struct delivery *d)
 		return;
 	}
 	d->lease.sent_at = clock_wall();
-	c->state = CONN_PREPARING;
+	conn_enter(c, CONN_PREPARING);
 	relay_post_job(d, prepare_job);
 }
 
@@ -329,6 +330,12 @@ void delivery_sent(struct delivery *d, span payload)
 		return;
 	}
 	c->served++;
+	if (s.fail != RELAY_FAIL_NONE || relay_sent_away(&s))
+		flow_failed(d, s.fail != RELAY_FAIL_NONE
+				       ? s.why
+				       : SPAN("it told us to come back later (421)"));
+	else
+		flow_succeeded(d);
 	for (size_t i = 0; i < d->rcpt_n; i++) {
 		struct queue_result *q = &d->results[d->rcpt_from + i];
 

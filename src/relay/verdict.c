@@ -78,6 +78,15 @@ void relay_verdict(const struct relay_sent *s, size_t i, struct arena *mem,
 	memcpy(ret->status, status, MIN(strlen(status) + 1, sizeof ret->status));
 }
 
+bool relay_sent_away(const struct relay_sent *s)
+{
+	bool away = s->mail.code == 421 || s->data.code == 421 || s->final.code == 421;
+
+	for (size_t i = 0; i < s->n_rcpts && !away; i++)
+		away = s->rcpts[i].code == 421 || (s->rcpt_final && s->rcpt_final[i].code == 421);
+	return away;
+}
+
 const char *relay_fail_status(enum relay_fail f)
 {
 	switch (f) {

@@ -309,11 +309,13 @@ static int poison_page(struct parent *p, struct err_info *info)
 	return 0;
 }
 
-/* Each connection is a descriptor in front, and one of core's while a large message arrives; the
+/* Each connection is a descriptor in front, and one of core's while a large message arrives; an
+ * outgoing one is a descriptor of out, and another one for a large message; the
  * usual limit of 1,024 is for programs that use select().  The roles inherit it. */
 static void raise_fd_limit(const struct conf *conf)
 {
-	rlim_t wanted = (rlim_t)conf->max_connections + 3 * (rlim_t)conf->store_handles + 1000;
+	rlim_t wanted = MAX((rlim_t)conf->max_connections, 2 * (rlim_t)conf->relay_connections) +
+			3 * (rlim_t)conf->store_handles + 1000;
 	struct rlimit fds;
 
 	if (getrlimit(RLIMIT_NOFILE, &fds) != 0 || fds.rlim_cur >= wanted)

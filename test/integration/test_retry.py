@@ -104,7 +104,7 @@ def test_told_in_time(lab, alpha, place):
         sink.replies.clear()
         lab.clock("3h")
         sink.wait()
-    wait_for(lambda: not alpha.queue(id=trace))
+        wait_for(lambda: not alpha.queue(id=trace))
     assert len(alpha.messages(address)) == 1
 
 

@@ -189,6 +189,56 @@ static void test_verdicts(void **state)
 	}
 }
 
+static struct relay_target target(const char *host, const char *ip)
+{
+	struct relay_target t = { .host = span_str(host) };
+
+	assert_int_equal(sock_parse_ip(span_str(ip), 25, &t.to), 0);
+	return t;
+}
+
+static void test_group_keys(void **state)
+{
+	const struct relay_host hosts[] = { { SPAN("b.test"), 10 },
+					    { SPAN("A.test"), 10 },
+					    { SPAN("c.test"), 20 } };
+	const struct relay_target one[] = { target("b.test", "192.0.2.2"),
+					    target("a.test", "192.0.2.1"),
+					    target("c.test", "192.0.2.3") },
+				  two[] = { target("a.test", "192.0.2.1"),
+					    target("a.test", "192.0.2.2"),
+					    target("b.test", "192.0.2.2") };
+	span k1[RELAY_GROUP_KEYS], k2[RELAY_GROUP_KEYS];
+
+	assert_int_equal(relay_group_keys(hosts, 3, one, 3, &mem, k1), RELAY_GROUP_KEYS);
+	/* The order says nothing, nor do hosts that are worse. */
+	assert_true(span_eq_str(k1[0], "hosts a.test:25 b.test:25"));
+	assert_true(span_eq_str(k1[1], "addresses [192.0.2.1]:25 [192.0.2.2]:25"));
+	relay_group_keys(hosts, 2, two, 3, &mem, k2);
+	assert_true(span_eq(k1[0], k2[0]) && span_eq(k1[1], k2[1]));
+	/* The best have no address: the others count. */
+	relay_group_keys(hosts, 3, one + 2, 1, &mem, k1);
+	assert_true(span_eq_str(k1[0], "hosts c.test:25"));
+	relay_group_keys(NULL, 0, one + 2, 1, &mem, k2);
+	assert_true(span_eq(k1[0], k2[0]));
+}
+
+static void test_sent_away(void **state)
+{
+	struct smtp_reply rcpts[] = { reply(250, "", ""), reply(421, "4.3.2", "") };
+	struct relay_sent s = { .mail = reply(250, "", ""),
+				.rcpts = rcpts,
+				.n_rcpts = 1,
+				.final = reply(451, "", "") };
+
+	assert_false(relay_sent_away(&s));
+	s.n_rcpts = 2;
+	assert_true(relay_sent_away(&s));
+	s.n_rcpts = 1;
+	s.final.code = 421;
+	assert_true(relay_sent_away(&s));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +247,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order_of_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_hosts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_verdicts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_group_keys, setup, teardown),
+		cmocka_unit_test(test_sent_away),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@
 #include "relay/relay.h"
 #include "relay/wire.h"
 
-#define MAX_LEASES 64
+#define MAX_LEASES 80
 
 /* --- the queue and mail --- */
 
@@ -23,17 +23,16 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	const char *route;
 	size_t n_rcpts;
-	bool leased, smtputf8;
+	bool leased, smtputf8, held;
 	enum rcpt_outcome outcome;
 	char status[12];
 	size_t settled, delivered;
 } leases[MAX_LEASES];
 static size_t n_leases, n_settled, n_local, n_holds;
-static char held[64]; /* the one route that is held */
 static void (*on_due)(void *arg);
 static void *on_due_arg;
 static struct loop *loop;
-static size_t stop_after;
+static size_t stop_after, n_dead;
 
 static int take(size_t i, struct arena *mem, struct queue_lease *ret)
 {
@@ -57,7 +56,7 @@ int queue_lease(struct queue *q, struct arena *mem, struct queue_lease *ret, use
 
 	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < n_leases && !got; i++)
-		if (!leases[i].leased && strcmp(leases[i].route, held) != 0)
+		if (!leases[i].leased && !leases[i].held)
 			got = take(i, mem, ret);
 	pthread_mutex_unlock(&lock);
 	*ret_next = 0;
@@ -89,22 +88,29 @@ void queue_release(struct queue *q, const struct queue_lease *l)
 	pthread_mutex_unlock(&lock);
 }
 
+/* True if that changed anything. */
+static bool set_held(span route, bool hold)
+{
+	bool changed = false;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n_leases; i++)
+		if (span_eq_str(route, leases[i].route) && leases[i].held != hold) {
+			leases[i].held = hold;
+			changed = true;
+		}
+	pthread_mutex_unlock(&lock);
+	return changed;
+}
+
 void queue_hold_route(struct queue *q, span route)
 {
-	pthread_mutex_lock(&lock);
-	snprintf(held, sizeof held, "%.*s", SPAN_FMT(route));
-	n_holds++;
-	pthread_mutex_unlock(&lock);
+	n_holds += set_held(route, true);
 }
 
 void queue_resume_route(struct queue *q, span route)
 {
-	pthread_mutex_lock(&lock);
-	bool was = span_eq_str(route, held);
-	if (was)
-		held[0] = 0;
-	pthread_mutex_unlock(&lock);
-	if (was && on_due)
+	if (set_held(route, false) && on_due)
 		on_due(on_due_arg);
 }
 
@@ -166,7 +172,8 @@ bool mail_bring_home(struct core_env *env, const struct queue_lease *l)
 static struct conf conf = { .refs = 1,
 			    .hostname = SPAN("us.test"),
 			    .relay_port = 25,
-			    .relay_per_destination = 2 };
+			    .relay_per_destination = 2,
+			    .relay_connections = 100 };
 
 static struct conf *the_conf(struct core_env *env)
 {
@@ -182,7 +189,9 @@ struct fake_out {
 	enum relay_fail open_fail;
 	unsigned extensions, rcpt_code;
 	unsigned opens, in_clear, sends, closes, most_open, open;
-	bool silent;  /* answers no RELAY_SEND */
+	bool silent; /* answers no RELAY_SEND */
+	bool dead;   /* 127.0.0.100 and above answer nothing */
+	unsigned dead_opens;
 	bool forgets; /* answers the second RELAY_SEND as for a lost connection */
 	struct relay *relay;
 };
@@ -226,6 +235,10 @@ static void answer_open(struct fake_out *f, const struct channel_msg *m)
 
 	assert_int_equal(relay_open_get(m->payload, &o), 0);
 	assert_true(span_eq_str(o.helo, "us.test"));
+	if (f->dead && (ntohl(o.to.in.sin_addr.s_addr) & 0xff) >= 100) {
+		f->dead_opens++;
+		return;
+	}
 	f->opens++;
 	f->in_clear += o.tls == RELAY_TLS_NONE;
 	if (f->open_fail == RELAY_FAIL_TLS && o.tls == RELAY_TLS_NONE)
@@ -321,7 +334,7 @@ static void run(struct fake_out *f, bool then_die)
 	int fds[2];
 
 	loop = loop_new();
-	stop_after = n_leases;
+	stop_after = f->dead ? n_leases - n_dead : n_leases;
 	assert_int_equal(channel_pair(fds), 0);
 	core = channel_open(loop, fds[0], on_answer, ignore, f);
 	out = channel_open(loop, fds[1], on_order, ignore, f);
@@ -348,7 +361,6 @@ static int reset(void **state)
 {
 	memset(leases, 0, sizeof leases);
 	n_leases = n_settled = n_local = n_holds = 0;
-	held[0] = 0;
 	return 0;
 }
 
@@ -506,6 +518,47 @@ static void test_stale_connection(void **state)
 	assert_int_equal(leases[1].outcome, OUTCOME_DELIVERED);
 }
 
+/* Ten domains with one mail server: they share its connections, and each has its turn. */
+static void test_one_provider(void **state)
+{
+	static char routes[10][32];
+	struct fake_out f = { .mx = "mx.test", .rcpt_code = 250 };
+
+	for (size_t i = 0; i < 10; i++) {
+		snprintf(routes[i], sizeof routes[i], "smtp:d%zu.test", i);
+		for (size_t k = 0; k < 5; k++)
+			add(routes[i], 1);
+	}
+	run(&f, false);
+	assert_true(f.most_open <= 2);
+	for (size_t i = 0; i < n_leases; i++) {
+		assert_int_equal(leases[i].settled, 1);
+		assert_int_equal(leases[i].outcome, OUTCOME_DELIVERED);
+	}
+}
+
+/* Three dead destinations take what destinations without a name may have of a small pool, but for
+ * one connection: all others get their mail by it. */
+static void test_dead_and_living(void **state)
+{
+	static char routes[15][32];
+	struct fake_out f = { .dead = true, .rcpt_code = 250 };
+
+	conf.relay_connections = 10;
+	for (size_t i = 0; i < 15; i++) {
+		snprintf(routes[i], sizeof routes[i], "smtp:[127.0.0.%zu]", i < 3 ? 100 + i : i);
+		for (size_t k = 0; k < 4; k++)
+			add(routes[i], 1);
+	}
+	n_dead = (size_t)3 * 4;
+	run(&f, false);
+	n_dead = 0;
+	conf.relay_connections = 100;
+	assert_int_equal(f.dead_opens, 6);
+	for (size_t i = 0; i < n_leases; i++)
+		assert_int_equal(leases[i].delivered, i < (size_t)3 * 4 ? 0 : 1);
+}
+
 static void test_out_dies(void **state)
 {
 	struct fake_out f = { .mx = "mx.test", .rcpt_code = 250, .silent = true };
@@ -528,6 +581,8 @@ int main(void)
 		cmocka_unit_test_setup(test_names, reset),
 		cmocka_unit_test_setup(test_smtputf8_is_needed, reset),
 		cmocka_unit_test_setup(test_stale_connection, reset),
+		cmocka_unit_test_setup(test_one_provider, reset),
+		cmocka_unit_test_setup(test_dead_and_living, reset),
 		cmocka_unit_test_setup(test_out_dies, reset),
 	};
 
