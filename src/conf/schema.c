@@ -277,7 +277,7 @@ const struct conf_option conf_options[] = {
 	  "Whose mail is checked for its sender (SPF, DKIM, ARC, DMARC, the client's name): that "
 	  "of "
 	  "other hosts, that of clients on this machine too, or nobody's. Users who logged in are "
-	  "not.",
+	  "not, nor is what comes by LMTP.",
 	  AT(trust_check) },
 	{ "trust.dmarc", CONF_CHOICE, "enforce", 0, 0, "enforce|junk|report", CONF_RELOAD,
 	  "What becomes of mail that fails DMARC: what the author's domain asks for, the Junk "

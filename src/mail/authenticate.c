@@ -21,11 +21,11 @@ void inspect_sender_done(struct mail_inspection *i)
 	arena_done(&i->mem);
 }
 
-/* Is there somebody to be checked?  Users are known by their password, and what runs on this machine
- * has no name in DNS. */
+/* Is there somebody to be checked?  Users are known by their password, what runs on this machine has no
+ * name in DNS, and a host that hands mail over by LMTP is not the one that it came from. */
 static bool is_wanted(const struct mail_transaction *t, const struct conf *conf)
 {
-	if (t->submission || t->authenticated || conf->trust_check == CONF_CHECK_NONE)
+	if (t->submission || t->authenticated || t->lmtp || conf->trust_check == CONF_CHECK_NONE)
 		return false;
 	return conf->trust_check == CONF_CHECK_ALL || !sock_is_loopback(&t->peer);
 }

@@ -170,6 +170,18 @@ static void test_other_names(void **state)
 		"451 4.7.1");
 }
 
+/* Who hands over by LMTP is not whom SPF is about. */
+static void test_lmtp(void **state)
+{
+	const struct send s = {
+		.from = "x@else.test", .rcpt = { "alice@here.test" }, .lmtp = true, .each = true
+	};
+
+	env.dns = DNS_SERVFAIL;
+	assert_verdict(mail_send(&s, SPAN("From: x@else.test\r\n\r\nhi\r\n")), "250 ");
+	assert_false(has(inbox_get("alice@here.test", 1), "Authentication-Results"));
+}
+
 /* ------------------------------------------------------------------ filters */
 
 static struct conf_filter two[] = {
@@ -252,6 +264,34 @@ static void test_changes(void **state)
 	assert_false(has(m, "old"));
 }
 
+/* The client goes while a filter is asked: the filter is told, and a late answer hits nothing. */
+static void only_close(struct channel *c, struct channel_msg *m, const struct filter_ask *a)
+{
+	if (a->flags & FILTER_CLOSE)
+		reply(c, m->id, &(struct filter_result){ .action = FILTER_CONTINUE });
+	if (env.closed)
+		loop_stop(env.loop);
+}
+
+static void test_client_goes(void **state)
+{
+	struct mail_transaction *t = mail_transaction_new();
+
+	use_filters();
+	env.filter = only_close;
+	t->wake = wake;
+	assert_int_equal(sock_parse_ip(SPAN("192.0.2.7"), 4711, &t->peer), 0);
+	assert_int_equal(mail_body_add(&w.env, t, SPAN("From: x@else.test\r\n\r\nhi\r\n"), 1000),
+			 0);
+	assert_false(mail_inspect(&w.env, t));
+	assert_false(mail_inspect(&w.env, t)); /* a false alarm */
+	mail_transaction_free(t);
+	while (ask_table_open(w.env.asks))
+		loop_run(env.loop);
+	assert_int_equal(env.asked, 1);
+	assert_int_equal(env.closed, 1);
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -260,6 +300,8 @@ int main(void)
 		TEST(test_no_single_author),
 		TEST(test_poisoned),
 		TEST(test_other_names),
+		TEST(test_lmtp),
+		TEST(test_client_goes),
 		TEST(test_late_filter),
 		TEST(test_changes),
 	};

@@ -162,6 +162,7 @@ static struct mail_transaction *begin(const struct send *s)
 	t->smtputf8 = s->smtputf8;
 	t->ret_full = s->ret_full;
 	t->ret_hdrs = s->ret_hdrs;
+	t->lmtp = s->lmtp;
 	t->each = s->each;
 	t->body_binary = s->binary;
 	t->terms = s->terms;

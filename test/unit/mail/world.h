@@ -42,6 +42,7 @@ struct send {
 	const char *as;	   /* the account that submits; NULL: from outside */
 	const char *envid; /* or NULL */
 	bool smtputf8, ret_full, ret_hdrs;
+	bool lmtp;
 	bool each, binary; /* w.each: the recipients' verdicts */
 	struct queue_terms terms;
 	usec held_until;
