@@ -110,7 +110,7 @@ class Run:
 
     def new_disk(self):
         shutil.rmtree(self.disk.data, ignore_errors=True)
-        shutil.copytree(self.template, self.disk.data)
+        shutil.copytree(self.template, self.disk.data, ignore=shutil.ignore_patterns("*.sock"))
         self.ledger, self.accounts = Ledger(), {}
 
     def start(self):
