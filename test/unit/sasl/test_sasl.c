@@ -87,6 +87,7 @@ static int setup(void **state)
 	const struct conf c = { .auth_mechanisms = (1u << SASL_COUNT) - 1 };
 
 	suspended = false;
+	asked = 0;
 	sess.tls = (struct sess_tls){ .active = true,
 				      .has_exporter = true,
 				      .exporter = "exporter exporter exporter exp.",
@@ -139,7 +140,9 @@ static enum sasl_step plain(span raw)
 static void test_offer(void **state)
 {
 	_cleanup_(buf_donep) struct buf b = BUF_INIT(256);
-	struct sasl_channel c = { .allowed = (1u << SASL_COUNT) - 1, .client_cert = true, .binding = true };
+	struct sasl_channel c = { .allowed = (1u << SASL_COUNT) - 1,
+				  .client_cert = true,
+				  .binding = true };
 
 	sasl_offer(&b, &c, "AUTH=", " ");
 	assert_int_equal(b.n, 0);
@@ -156,7 +159,8 @@ static void test_offer(void **state)
 	c.binding = false;
 	buf_reset(&b);
 	sasl_offer(&b, &c, "", " ");
-	assert_string_equal(buf_cstr(&b), "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN OAUTHBEARER XOAUTH2");
+	assert_string_equal(buf_cstr(&b),
+			    "SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN OAUTHBEARER XOAUTH2");
 	assert_int_equal(sasl_usable(SPAN("EXTERNAL"), &c), SASL_UNKNOWN);
 	assert_int_equal(sasl_usable(SPAN("SCRAM-SHA-1-PLUS"), &c), SASL_UNKNOWN);
 
@@ -268,30 +272,48 @@ static void test_cancel(void **state)
 	sasl_free(s);
 }
 
-/* The keys that RFC 7677's example implies. */
-static void test_scram_vector_keys(void **state)
+/* The exchanges of RFC 5802 section 5 and RFC 7677 section 3: our keys take the client's proof, and make the server's
+ * signature. */
+static void test_scram_vectors(void **state)
 {
-	_cleanup_(buf_donep) struct buf b = BUF_INIT(256), proof = BUF_INIT(64),
-					signature = BUF_INIT(64);
-	_cleanup_(arena_donep) struct arena mem;
-	struct directory_scram v;
-	uint8_t sig[32], key[32], stored[32];
-	span message = SPAN("n=user,r=rOprNGfwEbeRWgbNEkqO,"
-			    "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s="
-			    "W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,"
-			    "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0");
+	static const struct {
+		enum hash_alg alg;
+		const char *message, *proof, *signature;
+	} vectors[] = {
+		{ HASH_SHA1,
+		  "n=user,r=fyko+d2lbbFgONRv9qkxdawL,"
+		  "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096,"
+		  "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j",
+		  "v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=", "rmF9pqV8S7suAoZWja4dJRkFsKQ=" },
+		{ HASH_SHA256,
+		  "n=user,r=rOprNGfwEbeRWgbNEkqO,"
+		  "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s="
+		  "W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,"
+		  "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0",
+		  "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+		  "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=" },
+	};
+	for (size_t k = 0; k < ARRAY_LEN(vectors); k++) {
+		_cleanup_(buf_donep) struct buf b = BUF_INIT(256), proof = BUF_INIT(64);
+		_cleanup_(arena_donep) struct arena mem = { 0 };
+		struct directory_scram v;
+		uint8_t sig[HASH_MAX], key[HASH_MAX], stored[HASH_MAX];
+		enum hash_alg alg = vectors[k].alg;
+		span message = span_str(vectors[k].message);
+		size_t n = hash_size(alg);
 
-	arena_init(&mem);
-	directory_scram_get(NULL, HASH_SHA256, SPAN(ADDRESS), &mem, &v);
-	base64_decode(&proof, SPAN("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="));
-	hmac_sha256(span_of(v.stored_key, 32), message, sig);
-	for (int i = 0; i < 32; i++)
-		key[i] = (uint8_t)proof.p[i] ^ sig[i];
-	sha256(span_of(key, 32), stored);
-	assert_memory_equal(stored, v.stored_key, 32);
-	hmac_sha256(span_of(v.server_key, 32), message, sig);
-	base64_encode(&b, span_of(sig, 32));
-	assert_string_equal(buf_cstr(&b), "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+		directory_scram_get(NULL, alg, SPAN(ADDRESS), &mem, &v);
+		base64_decode(&proof, span_str(vectors[k].proof));
+		assert_int_equal(proof.n, n);
+		hash_hmac(alg, span_of(v.stored_key, n), message, sig);
+		for (size_t i = 0; i < n; i++)
+			key[i] = (uint8_t)proof.p[i] ^ sig[i];
+		hash_digest(alg, span_of(key, n), stored);
+		assert_memory_equal(stored, v.stored_key, n);
+		hash_hmac(alg, span_of(v.server_key, n), message, sig);
+		base64_encode(&b, span_of(sig, n));
+		assert_string_equal(buf_cstr(&b), vectors[k].signature);
+	}
 }
 
 struct scram_case {
@@ -498,6 +520,27 @@ static void test_external(void **state)
 	assert_int_equal(once("EXTERNAL", SPAN("=")), SASL_FAILED);
 }
 
+/* Whatever is sent, there is an end to it. */
+static void test_oversize(void **state)
+{
+	_cleanup_(buf_donep) struct buf raw = BUF_INIT(65536), b = BUF_INIT(131072);
+	static const char *const mechanisms[] = { "PLAIN", "LOGIN", "SCRAM-SHA-256",
+						  "SCRAM-SHA-256-PLUS" };
+
+	for (size_t i = 0; i < 40000; i++)
+		buf_put_char(&raw, 'a');
+	encoded(&b, buf_span(&raw));
+	for (size_t i = 0; i < ARRAY_LEN(mechanisms); i++) {
+		assert_int_equal(once(mechanisms[i], buf_span(&b)), SASL_BAD);
+		/* The longest that may come; LOGIN takes it for a name, of which it says nothing yet. */
+		enum sasl_step step = once(mechanisms[i],
+					   span_sub(buf_span(&b), 0, SASL_MAX_LINE - 4));
+		if (step != SASL_FAILED && strcmp(mechanisms[i], "LOGIN") != 0)
+			fail_msg("%s: %d", mechanisms[i], step);
+	}
+	assert_int_equal(asked, 0);
+}
+
 /* A failure is named by the guess, whatever the mechanism, and a full disk is none. */
 static void test_guesses(void **state)
 {
@@ -552,11 +595,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_plain_in_two_steps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_login, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cancel, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_scram_vector_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_scram_vectors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scram, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scram_garbage, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_channel_binding, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_external, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_oversize, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_guesses, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
