@@ -33,23 +33,24 @@ bool smtp_is_lmtp(const struct sess *s)
 }
 
 /* Front's word is not taken for who may do what: only the address it was told of counts. */
-static bool has_peer(const struct smtp_job *j, const struct conf_networks *l)
+static bool has(const struct conf_networks *l, const struct sockaddr_any *a)
 {
-	const struct sockaddr_any *a = j->st->proxied ? &j->st->proxy : &j->s->peer;
-
 	return !sock_is_local(a) && net_list_has(l->nets, l->n, a);
 }
 
 struct smtp_phase smtp_phase_of(const struct smtp_job *j)
 {
+	const struct conf_networks *proxies = smtp_is_lmtp(j->s) ? &j->conf->lmtp_from
+								 : &j->conf->xclient_from;
+	const struct sockaddr_any *peer = &j->s->peer;
+
 	return (struct smtp_phase){
 		.helo = j->st->helo,
 		.esmtp = j->st->esmtp,
 		.submission = smtp_is_submission(j->s),
 		.lmtp = smtp_is_lmtp(j->s),
-		.trusted = has_peer(j, smtp_is_lmtp(j->s) ? &j->conf->lmtp_from
-							  : &j->conf->xclient_from),
-		.etrn = has_peer(j, &j->conf->etrn_from),
+		.trusted = has(proxies, j->st->proxied ? &j->st->proxy : peer),
+		.etrn = has(&j->conf->etrn_from, peer),
 		.tls = j->s->tls.active,
 		.tls_available =
 			true, /* front offers STARTTLS only if it can; the answer is its business */

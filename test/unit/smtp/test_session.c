@@ -391,6 +391,11 @@ static void test_xclient(void **state)
 	WANTS("220 ", "220 ", "250 2.1.0", "354");
 	assert_true(fake.authenticated);
 	end();
+	begin(false, false);
+	/* who comes by the proxy is not the one who may start the queue */
+	say(HELLO "XCLIENT ADDR=192.0.2.9\r\n" HELLO "ETRN waits.test\r\n");
+	WANTS("220 ", "220 ", "550 5.7.1");
+	end();
 	harness_trusted = false;
 	begin(false, false);
 	say(HELLO "XCLIENT ADDR=192.0.2.9\r\nETRN waits.test\r\n");
