@@ -155,7 +155,7 @@ static void put_row(FILE *to, const struct cli_command *c)
 
 	buf_put_str(&b, c->name);
 	put_arguments(&b, c->arguments);
-	fprintf(to, "  %-32s %s\n", buf_cstr(&b), c->help);
+	fprintf(to, "  %-31s  %s\n", buf_cstr(&b), c->help);
 }
 
 void help_command(FILE *to, const struct cli_command *c)

@@ -13,9 +13,10 @@ from lab import Lab, message, postrider, temp_dir, wait_for
 COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "config show",
             "config manual", "domain add", "domain set", "domain rm", "domain list", "account add",
             "account set", "account passwd", "account rm", "account list", "account check",
+            "account app-password add", "account app-password list", "account app-password rm",
             "alias add", "alias set", "alias rm", "alias list", "alias import", "queue list", "queue show",
             "queue retry", "queue hold", "queue release", "queue reroute", "queue bounce", "queue drop", "mailq",
-            "ban list", "ban add", "ban rm", "explain rcpt", "srs rotate", "trace",
+            "ban list", "ban add", "ban rm", "explain rcpt", "srs rotate", "trace", "report dmarc", "report tlsrpt",
             "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]
 
 
@@ -34,7 +35,7 @@ def refused(p, code):
 def test_the_list_of_commands_is_whole():
     p = postrider("--help")
     assert p.returncode == 0
-    listed = re.findall(r"(?m)^  ([a-z]+(?: [a-z]+)?)(?: [A-Z\[].*)?(?:  .*)$", p.stdout)
+    listed = re.findall(r"(?m)^  ([a-z]+(?: [a-z-]+){0,2})(?: [A-Z\[].*)?(?:  .*)$", p.stdout)
     assert sorted(listed) == sorted(COMMANDS)
 
 
