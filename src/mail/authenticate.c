@@ -244,7 +244,7 @@ static const char *apply(const struct mail_transaction *t, const struct conf *co
 		return distrust(conf, i);
 	if (d->result != TRUST_FAIL || d->policy == DMARC_NONE)
 		return "none";
-	if (i->arc.result == TRUST_PASS && is_trusted_sealer(conf, i->arc.domain))
+	if (i->arc.authentic && is_trusted_sealer(conf, i->arc.domain))
 		return "arc override";
 	if (d->policy == DMARC_REJECT && conf->trust_dmarc == CONF_DMARC_ENFORCE) {
 		i->refusal = dmarc_refusal(i, mem);

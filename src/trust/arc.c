@@ -2,6 +2,7 @@
 #include "trust/arc_int.h"
 
 #include "trust/ascii.h"
+#include "trust/authres.h"
 
 static const char *const part_names[ARC_PARTS] = {
 	[ARC_RESULTS] = "ARC-Authentication-Results",
@@ -161,6 +162,22 @@ static bool says_fail(const struct message_field *seal)
 	       span_eq_str(tags_value(&t, "cv"), "fail");
 }
 
+/* Behind "i=N;" the field reads as Authentication-Results do (RFC 8617 4.1.1). */
+static bool says_dmarc_pass(const struct message_field *results, struct arena *mem)
+{
+	struct authres_item *item = arena_array(mem, struct authres_item, AUTHRES_MAX);
+	span rest = results->value, id;
+	size_t n = 0;
+
+	span_cut(&rest, ';');
+	if (authres_parse(rest, mem, &id, item, &n) < 0)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (span_ieq_str(item[i].method, "dmarc"))
+			return span_ieq_str(item[i].result, "pass");
+	return false;
+}
+
 int arc_verify(const struct message *m, const struct trust_lookup *l, struct arena *mem,
 	       struct arc_verdict *ret)
 {
@@ -188,6 +205,7 @@ int arc_verify(const struct message *m, const struct trust_lookup *l, struct are
 		return ERR_AGAIN;
 	if (!why)
 		v.result = TRUST_PASS;
+	v.authentic = !why && says_dmarc_pass(c.set[c.n].field[ARC_RESULTS], mem);
 	v.reason = why ? why : "all seals are good";
 	*ret = v;
 	return 0;

@@ -12,6 +12,7 @@ struct arc_verdict {
 	unsigned instance;	  /* the highest found; 0: none */
 	bool ended; /* the newest seal says cv=fail: nothing may be added any more (5.1.2) */
 	span domain, selector; /* of the newest seal */
+	bool authentic; /* pass, and its sealer found dmarc=pass when it got the message */
 };
 /* 0, or ERR_AGAIN: questions are pending. */
 int arc_verify(const struct message *m, const struct trust_lookup *l, struct arena *mem,

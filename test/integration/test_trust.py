@@ -164,6 +164,9 @@ def test_arc_override(beta, rsa):
     assert results(beta.wait_messages(to)[0])[1]["arc"] == "pass"
     to, reply = send(beta, "list@sealer.test", b"".join(fields) + text.replace(b"Hello", b"Hullo"))
     assert reply.startswith("550 5.7.1"), reply
+    text = text.replace(b"dmarc=pass", b"dmarc=fail")  # it was forged when the list got it
+    to, reply = send(beta, "list@sealer.test", b"".join(dkim.arc_sign(text, b"k", b"sealer.test", rsa[0], b"lists.sealer.test")) + text)
+    assert reply.startswith("550 5.7.1"), reply
 
 
 def test_users_are_not_checked(beta):
