@@ -282,7 +282,7 @@ def test_ban_by_hand(alpha):
     wait_for(lambda: smtp(alpha, a).greeting.startswith("421 4.7.0"), what="the ban")
     assert over(Raw, alpha.submission, a).line().startswith(b"220")
     assert "\x1b" not in alpha.cli("ban", "list").stdout
-    assert alpha.ask("ban add", network=net) == []  # now for all, and for ever
+    assert alpha.ask("ban add", network=net) == [{"network": net}]  # now for all, and for ever
     row = [r for r in alpha.cli_json("ban", "list") if r["network"] == net]
     assert len(row) == 1 and row[0]["until"] is None and len(row[0]["protocols"]) >= 4
     assert alpha.cli("ban", "rm", net).returncode == 0
