@@ -71,6 +71,15 @@ static bool pairs(span rest, struct oauth_message *m)
 	return rest.n == 1 && m->token.n;
 }
 
+/* Empty, or "a=" and a name; control characters are in nobody's. */
+static bool authzid_ok(span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] < ' ' || s.p[i] == 0x7f)
+			return false;
+	return !s.n || span_starts(s, SPAN("a="));
+}
+
 bool oauthbearer_parse(span in, struct oauth_message *ret)
 {
 	struct oauth_message m = { 0 };
@@ -82,7 +91,7 @@ bool oauthbearer_parse(span in, struct oauth_message *ret)
 	authzid = span_cut(&rest, ',');
 	if (!rest.n || rest.p[0] != '\x01')
 		return false;
-	if (authzid.n && !span_starts(authzid, SPAN("a=")))
+	if (!authzid_ok(authzid))
 		return false;
 	rest = span_from(rest, 1);
 	if (!pairs(rest, &m))
