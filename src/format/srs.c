@@ -133,13 +133,13 @@ static bool fresh(span stamp, usec now)
 	return (today(now) + 1 + DAYS - (unsigned)(high << 5 | low)) % DAYS <= SRS_DAYS + 1;
 }
 
-/* The address, if it is one that a path can have. */
+/* The address, if it is one that a path can have; a local part may be "" (RFC 5321 4.1.2). */
 static enum srs_result give(span local, span domain, bool utf8, struct arena *mem,
 			    struct address *ret)
 {
 	bool literal = domain.n && domain.p[0] == '[';
 
-	if (!local.n || local.n > LOCAL_MAX || (!literal && !domain_valid(domain, true)))
+	if (local.n > LOCAL_MAX || (!literal && !domain_valid(domain, true)))
 		return SRS_FORGED;
 	*ret = (struct address){ .local = arena_span(mem, local),
 				 .domain = arena_span(mem, domain),
