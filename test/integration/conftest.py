@@ -1,5 +1,6 @@
 """Fixtures, and the rule that with CI=true a skipped test is a failed test."""
 
+import collections
 import os
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 
 from lab import Lab, Sink  # noqa: E402
+
+PLACES = range(20, 240)  # for tests that need a server of their own each
 
 # Names that end in special ways.  "@N@" becomes a loopback address of this lab's own, where a test
 # may listen on the lab's common MX port.
@@ -26,7 +29,7 @@ back.test MX 20 mx.alpha.test
 alone.test MX 10 mx.alpha.test
 two.test MX 20 mx.sink.test
 two.test MX 10 mx.dead.test
-""" + "".join(f"mx.h{n}.test A @{n}@\nh{n}.test MX 10 mx.h{n}.test\n" for n in range(20, 80))
+""" + "".join(f"mx.h{n}.test A @{n}@\nh{n}.test MX 10 mx.h{n}.test\n" for n in PLACES)
 
 counts = {"testdata_skipped": 0}
 
@@ -56,12 +59,12 @@ class Place:
         return Sink(self.address, self.port, *a, **kw)
 
 
-places = iter(range(20, 80))
+places = collections.defaultdict(lambda: iter(PLACES))  # of each lab
 
 
 @pytest.fixture
 def place(lab):
-    return Place(lab, next(places))
+    return Place(lab, next(places[lab.dir]))
 
 
 @pytest.fixture(scope="module")
