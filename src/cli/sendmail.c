@@ -39,6 +39,13 @@ static bool take_mode(const char *text, enum mode *ret)
 	return false;
 }
 
+/* These go into a command as they are. */
+static bool is_word(const char *s)
+{
+	return !s || (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ,") ==
+				    strlen(s));
+}
+
 static int take_options(struct sendmail *m, int argc, char **argv, enum mode *mode)
 {
 	int o;
@@ -53,7 +60,7 @@ static int take_options(struct sendmail *m, int argc, char **argv, enum mode *mo
 			m->full_name = optarg;
 			break;
 		case 'N':
-			m->notify = strcmp(optarg, "never") == 0 ? "NEVER" : optarg;
+			m->notify = optarg;
 			break;
 		case 'R':
 			m->ret = optarg;
@@ -88,6 +95,9 @@ static int take_options(struct sendmail *m, int argc, char **argv, enum mode *mo
 					 optopt);
 		}
 	}
+	if (!is_word(m->notify) || !is_word(m->ret))
+		return cli_error(EX_USAGE, "-N is never or a list of success, failure and delay; "
+					   "-R is full or hdrs");
 	return 0;
 }
 

@@ -70,6 +70,8 @@ def test_to_another_host(lab, sendmail):
     ([], 64, b"recipient"),
     (["a b@c"], 64, b"not an address"),
     (["-bd"], 64, b"not a server"),
+    (["-N", "never\r\nQUIT", "a@alpha.test"], 64, b"-N is"),
+    (["-R", "full BODY=7BIT", "a@alpha.test"], 64, b"-R is"),
 ])
 def test_exit_codes(sendmail, argv, code, word):
     p = sendmail(*argv)
