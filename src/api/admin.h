@@ -8,6 +8,14 @@
 
 #include "mail/env.h"
 
+/* A destination as the sending side sees it now (relay/relay.h). */
+struct admin_destination {
+	span route, group, why;
+	const char *state;
+	unsigned open, group_open, limit;
+	bool waits;
+	usec cooled_for;
+};
 /* What the commands need of the role beside core_env. */
 struct admin_hooks {
 	void *arg;
@@ -17,6 +25,8 @@ struct admin_hooks {
 	void (*stop)(void *arg);
 	void (*relay_kick)(void *arg); /* the queue changed by hand: look now */
 	size_t (*sessions)(void *arg);
+	/* FN for each destination that outgoing mail goes to or waits for; ERR_TIMEOUT. */
+	int (*destinations)(void *arg, void (*fn)(void *fn_arg, const struct admin_destination *d), void *fn_arg);
 };
 /* Serves one connection to its end; blocking, on a thread of its own.  Closes FD. */
 void admin_serve(struct core_env *env, const struct admin_hooks *hooks, int fd);

@@ -52,7 +52,9 @@ static const char *why(const struct queue_entry *e, const struct queue_entry_rcp
 		return r->attempts ? "the destination named this time"
 				   : "the sender asked for this time";
 	if (!r->attempts)
-		return r->next_attempt <= now ? "due; it waits for its turn" : "first attempt";
+		return r->next_attempt <= now
+			       ? "due; it waits for its turn (see postrider queue destinations)"
+			       : "first attempt";
 	clock_format(r->until, until);
 	if (r->rule.n)
 		buf_printf(b, "the last answer is a case of queue.rules' \"%.*s\"",
@@ -280,6 +282,23 @@ static int change(struct admin_request *r, struct change c)
 	return e;
 }
 
+static void show_destination(void *arg, const struct admin_destination *d)
+{
+	admin_row(arg,
+		  json_pack("{s:o,s:s,s:i,s:i,s:i,s:b,s:I,s:o,s:o}", "route", json_span(d->route),
+			    "state", d->state, "connections", (int)d->open, "group_connections",
+			    (int)d->group_open, "limit", (int)d->limit, "waits", (int)d->waits,
+			    "cooled_seconds", (json_int_t)(d->cooled_for / USEC_SEC), "group",
+			    json_span(d->group), "why", json_span(d->why)));
+}
+
+static int cmd_destinations(struct admin_request *r)
+{
+	int e = r->hooks->destinations(r->hooks->arg, show_destination, r);
+
+	return e < 0 ? admin_fail(r, e, "the server is too busy to tell") : 0;
+}
+
 static int cmd_retry(struct admin_request *r)
 {
 	return change(r, (struct change){ QUEUE_RETRY });
@@ -321,6 +340,7 @@ static int cmd_drop(struct admin_request *r)
 const struct admin_command admin_queue_commands[] = {
 	{ "queue list", cmd_list },
 	{ "queue show", cmd_show },
+	{ "queue destinations", cmd_destinations },
 	{ "queue retry", cmd_retry, .dry_run = true },
 	{ "queue hold", cmd_hold, .dry_run = true },
 	{ "queue release", cmd_release, .dry_run = true },

@@ -264,6 +264,25 @@ void render_trace(const struct cli *c, const json_t *row, size_t number)
 	printf("\n");
 }
 
+void render_destination(const struct cli *c, const json_t *row, size_t number)
+{
+	int64_t cooled_for = json_int(row, "cooled_seconds", 0);
+
+	(void)c;
+	if (!number)
+		printf("%-32s %-12s %-12s %s\n", "DESTINATION", "CONNECTIONS", "STATE", "WHY");
+	put(json_str(row, "route"), 32);
+	printf(" %3lld %3lld/%-4lld ", (long long)json_int(row, "connections", 0),
+	       (long long)json_int(row, "group_connections", 0),
+	       (long long)json_int(row, "limit", 0));
+	put(json_str(row, "state"), 12);
+	if (cooled_for)
+		printf(" for %lld s:", (long long)cooled_for);
+	printf(" ");
+	put(json_str(row, "why"), 0);
+	printf("%s\n", json_bool(row, "waits", false) ? " (mail waits for a connection)" : "");
+}
+
 void render_status(const struct cli *c, const json_t *row, size_t number)
 {
 	const json_t *q = json_object_get(row, "queue"),

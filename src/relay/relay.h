@@ -30,3 +30,16 @@ bool relay_message(struct relay *r, const struct channel_msg *m);
 /* The queue was changed by hand, or the clock jumped: looks at the queue, and tries at once what is cooled down.  Any
  * thread. */
 void relay_kick(struct relay *r);
+
+/* A destination that has connections, waits for one, or failed last. */
+struct relay_destination {
+	span route, group; /* GROUP: whom it shares connections with; empty while its names are asked for */
+	const char *state; /* "ok", "cooled down", "probing", "resolving" */
+	unsigned open;	   /* its own connections */
+	unsigned group_open, limit;
+	bool waits;	 /* its mail is held in the queue until a connection is free */
+	usec cooled_for; /* how long nothing is tried */
+	span why;	 /* what failed last */
+};
+/* FN for each of them, in no order.  Any thread but the loop's, for which it waits; ERR_TIMEOUT. */
+int relay_destinations(struct relay *r, void (*fn)(void *arg, const struct relay_destination *d), void *arg);

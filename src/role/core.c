@@ -259,6 +259,35 @@ static size_t on_sessions(void *arg)
 	return sess_table_count(c->env.sessions);
 }
 
+struct told_destination {
+	void (*fn)(void *arg, const struct admin_destination *d);
+	void *arg;
+};
+
+static void tell_destination(void *arg, const struct relay_destination *d)
+{
+	const struct told_destination *to = arg;
+
+	to->fn(to->arg, &(struct admin_destination){ .route = d->route,
+						     .group = d->group,
+						     .why = d->why,
+						     .state = d->state,
+						     .open = d->open,
+						     .group_open = d->group_open,
+						     .limit = d->limit,
+						     .waits = d->waits,
+						     .cooled_for = d->cooled_for });
+}
+
+static int on_destinations(void *arg, void (*fn)(void *fn_arg, const struct admin_destination *d),
+			   void *fn_arg)
+{
+	struct core *c = arg;
+
+	return relay_destinations(c->relay, tell_destination,
+				  &(struct told_destination){ fn, fn_arg });
+}
+
 struct admin_start {
 	struct core *core;
 	int fd;
@@ -273,6 +302,7 @@ static void *admin_thread(void *arg)
 				     .reload = on_reload,
 				     .stop = on_stop,
 				     .relay_kick = on_kick,
+				     .destinations = on_destinations,
 				     .sessions = on_sessions };
 
 	conf_unref(conf);

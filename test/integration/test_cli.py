@@ -14,7 +14,7 @@ COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "confi
             "config manual", "domain add", "domain set", "domain rm", "domain list", "account add",
             "account set", "account passwd", "account rm", "account list", "account check",
             "account app-password add", "account app-password list", "account app-password rm",
-            "alias add", "alias set", "alias rm", "alias list", "alias import", "queue list", "queue show",
+            "alias add", "alias set", "alias rm", "alias list", "alias import", "queue list", "queue show", "queue destinations",
             "queue retry", "queue hold", "queue release", "queue reroute", "queue bounce", "queue drop", "mailq",
             "ban list", "ban add", "ban rm", "explain rcpt", "srs rotate", "trace", "report dmarc", "report tlsrpt",
             "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]

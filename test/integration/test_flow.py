@@ -52,6 +52,10 @@ def test_a_circuit(lab, alpha, place):
     assert b"refused" in log[-1]
     send()
     wait_for(lambda: attempts() == [0, 1, 1, 1])
+    row, = [r for r in alpha.ask("queue destinations") if r["route"] == f"smtp:{place.domain}"]
+    assert row["state"] == "cooled down" and row["waits"] and row["limit"] == 0 and 0 < row["cooled_seconds"] <= 32
+    assert "refused" in row["why"] and row["connections"] == 0
+    assert "cooled down  for" in alpha.cli("queue", "destinations").stdout
     with place.sink() as sink:
         alpha.ask("queue retry", to=to)
         wait_for(lambda: len(sink.mails) == 4, what="the mail that waited")
