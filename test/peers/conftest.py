@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import peers  # noqa: E402
 from lab import Lab  # noqa: E402
 
-PEERS = {"postfix": 20, "exim": 21, "opensmtpd": 22}  # and the last octet of their address
+PEERS = {"postfix": 20, "exim": 21, "opensmtpd": 22, "sink": 23}  # and the last octet of their address
 ZONE = "".join(f"mx.{name}.test A @{n}@\n{name}.test MX 10 mx.{name}.test\n" for name, n in PEERS.items())
 
 

@@ -3,10 +3,13 @@
 import collections
 import os
 import re
+import subprocess
 import threading
 
+import peers
 import pytest
 import shapes
+from conftest import PEERS
 from lab import Smtp, message, wait_for
 
 TRACE = re.compile(rb"(?:(?:Return-Path|Received|Delivered-To|X-Original-To|Envelope-to|Delivery-date)"
@@ -221,3 +224,32 @@ def test_tls_as_postfix_sees_it(lab, postfix):
                        f"[{lab.alpha.address}]:{lab.alpha.mx}", lab.alpha.name)
     assert f"Verified TLS connection established to {lab.alpha.address}" in done.stdout, done.stdout
     assert "TLSv1.3" in done.stdout
+
+
+@pytest.mark.parametrize("switches, status", [
+    ([], "2"), (["-e"], "2"), (["-8"], "2"), (["-p"], "2"),  # no ESMTP, no 8BITMIME, no PIPELINING
+    (["-f", "ehlo"], "2"), (["-f", "mail"], "5"), (["-f", "rcpt"], "5"), (["-f", "."], "5"),
+    (["-r", "ehlo"], "4"), (["-r", "mail"], "4"), (["-r", "rcpt"], "4"), (["-r", "data"], "4"), (["-r", "."], "4"),
+    (["-q", "connect"], "4"), (["-q", "ehlo"], "4"), (["-q", "mail"], "4"), (["-q", "data"], "4"),
+    (["-q", "."], "4"), (["-Q", "rcpt"], "4"), (["-Q", "."], "4"),
+], ids=" ".join)
+def test_what_smtp_sink_does(lab, postfix, switches, status):
+    """Postfix's own server for tests, with its faults: delivered, returned to the sender, or kept for later."""
+    host, to = lab.alpha, "someone@sink.test"
+    sender, _ = host.account()
+    sink = subprocess.Popen(["chroot", postfix.root, "smtp-sink", "-u", "nobody", *switches,
+                             f"{lab.address(PEERS['sink'])}:{host.mx}", "100"])
+    try:
+        peers.wait_port(lab.address(PEERS["sink"]), host.mx, lambda: sink.poll() is None)
+        key = submit(host, sender, to, message(sender, to))
+        if status == "4":
+            row = wait_for(lambda: [r for q in host.queue(id=key) for r in q["recipients"] if r["status"]])[0]
+            host.ask("queue drop", id=key)
+        else:
+            end = "rcpt.delivered" if status == "2" else "rcpt.failed"
+            row = wait_for(lambda: [r for r in host.trace(key) if r["event"] == end], what=end)[0]
+    finally:
+        sink.terminate()
+        sink.wait()
+    assert row["status"].startswith(status), row
+    assert len(host.messages(sender)) == (status == "5")
