@@ -20,6 +20,7 @@ struct core_env {
 	struct sess_table *sessions;
 	struct sasl_env *sasl;
 	struct ask_table *asks; /* questions to `out` (sys/ask.h) */
+	struct ask_table *keys_asks; /* questions to `keys` (tls/dkim_keys.h) */
 	const char *spool_dir;
 	/* The configuration now in force; take a reference for the length of a job. */
 	struct conf *(*conf)(struct core_env *env); /* conf_unref() when done */

@@ -26,5 +26,5 @@ enum control_type {
 	CONTROL_STOP = 147,    /* core -> parent: admin asked for a shutdown */
 };
 enum control_peer { CONTROL_PEER_CORE = 1, CONTROL_PEER_FRONT, CONTROL_PEER_OUT, CONTROL_PEER_KEYS };
-/* front gets four CONTROL_PEER_KEYS channels (one per handshake thread), keys the other ends. */
+/* front gets four CONTROL_PEER_KEYS channels (one per handshake thread), core one, keys the other ends. */
 #define CONTROL_KEYS_CHANNELS 4

@@ -56,7 +56,7 @@ struct core {
 	struct conf *conf; /* the current snapshot; under lock */
 	pthread_mutex_t lock;
 	struct loop *loop;
-	struct channel *control, *fronts[MAX_FRONT_CHANNELS], *out;
+	struct channel *control, *fronts[MAX_FRONT_CHANNELS], *out, *keys;
 	struct relay *relay;
 	struct job maintain;
 	struct loop_timer maintain_timer, drain_timer, load_timer;
@@ -492,8 +492,31 @@ static void on_out_closed(void *arg, struct channel *ch)
 	channel_close(ch);
 }
 
+static void on_keys(void *arg, struct channel *ch, struct channel_msg *m)
+{
+	struct core *c = arg;
+
+	(void)ch;
+	(void)ask_table_message(c->env.keys_asks, m);
+}
+
+static void on_keys_closed(void *arg, struct channel *ch)
+{
+	struct core *c = arg;
+
+	c->keys = NULL;
+	ask_table_set_out(c->env.keys_asks, NULL);
+	channel_close(ch);
+}
+
 static void take_channel(struct core *c, uint64_t peer, int fd)
 {
+	if (peer == CONTROL_PEER_KEYS) {
+		channel_close(c->keys);
+		c->keys = channel_open(c->loop, fd, on_keys, on_keys_closed, c);
+		ask_table_set_out(c->env.keys_asks, c->keys);
+		return;
+	}
 	if (peer == CONTROL_PEER_OUT) {
 		/* A new out can be announced before the old one's channel was seen to close. */
 		if (c->out) {
@@ -592,7 +615,7 @@ static int read_start(struct core *c, int control, int *channels, uint64_t *peer
 			if (c->poison_mem == MAP_FAILED)
 				return err_set(&c->info, ERR_NOMEM, "cannot map the poison page");
 		}
-		if (type == CONTROL_CHANNEL && n < MAX_FRONT_CHANNELS + 1) {
+		if (type == CONTROL_CHANNEL && n < MAX_FRONT_CHANNELS + 2) {
 			channels[n] = STEAL_FD(&fd);
 			peers[n++] = id;
 		}
@@ -667,6 +690,7 @@ static void start_workers(struct core *c)
 	sess_table_add_proto(c->env.sessions, &lmtp_sess_ops);
 	c->loop = loop_new();
 	c->env.asks = ask_table_new(c->loop);
+	c->env.keys_asks = ask_table_new(c->loop);
 	sasl_env_attach(c->env.sasl, c->env.asks, wake_session, c->env.sessions);
 	c->relay = relay_new(&c->env, c->loop);
 	loop_timer_init(&c->maintain_timer, c->loop, on_maintain, c);
@@ -694,10 +718,12 @@ static bool stop(struct core *c)
 	if (!admin_has_ended(c))
 		return false;		      /* everything durable stands a kill at any time */
 	ask_table_set_out(c->env.asks, NULL); /* jobs that wait go on, and end */
+	ask_table_set_out(c->env.keys_asks, NULL);
 	pool_stop(c->env.pool);
 	db_log_drain(); /* answers that were held back leave */
 	sess_table_free(c->env.sessions);
 	ask_table_free(c->env.asks);
+	ask_table_free(c->env.keys_asks);
 	relay_free(c->relay);
 	pool_free(c->env.pool);
 	mail_drop_keys(&c->env);
@@ -711,6 +737,7 @@ static bool stop(struct core *c)
 	poison_close(c->env.poison);
 	channel_close(c->control);
 	channel_close(c->out);
+	channel_close(c->keys);
 	for (unsigned i = 0; i < MAX_FRONT_CHANNELS; i++)
 		channel_close(c->fronts[i]);
 	loop_free(c->loop);
@@ -719,8 +746,8 @@ static bool stop(struct core *c)
 
 static int serve(struct core *c, int control)
 {
-	int channels[MAX_FRONT_CHANNELS + 1], e;
-	uint64_t peers[MAX_FRONT_CHANNELS + 1];
+	int channels[MAX_FRONT_CHANNELS + 2], e;
+	uint64_t peers[MAX_FRONT_CHANNELS + 2];
 	size_t n = 0;
 
 	if ((e = read_start(c, control, channels, peers, &n)) < 0 || (e = open_data(c)) < 0)

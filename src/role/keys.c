@@ -1,8 +1,12 @@
 /* The keys role: holds the private keys and answers "sign this", one thread per channel.
  *
- * It reads no file and no network; everything arrives over the control channel. */
+ * Keys of certificates arrive over the control channel; DKIM's are born here and live in DATA/keys, all that the
+ * role can reach.  front's channels speak tls/keys.h, core's tls/dkim_keys.h, and neither the other. */
+#include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,15 +17,18 @@
 #include "role/setup.h"
 #include "sys/channel.h"
 #include "tls/hash.h"
+#include "tls/dkim_keys.h"
 #include "tls/keys.h"
 #include "tls/tls.h"
 
-#define KEYS_MAX_CHANNELS 16
+#define KEYS_MAX_CHANNELS 16 /* of front */
 
+struct role;
 struct server {
 	pthread_t thread;
-	struct keys *keys;
+	struct role *role;
 	int sock;
+	bool mail; /* core's */
 	bool running;
 };
 
@@ -29,6 +36,9 @@ struct role {
 	bool single, started;
 	struct conf *conf;
 	struct keys *keys;
+	char dir[4096];
+	struct dkim_keys *dkim;
+	struct server *core;
 	struct server
 		*servers[KEYS_MAX_CHANNELS]; /* a ring: a new front's channels replace the oldest */
 	size_t next;
@@ -37,7 +47,10 @@ struct role {
 static void *serve(void *arg)
 {
 	struct server *s = arg;
-	keys_serve(s->keys, s->sock);
+	if (s->mail)
+		dkim_keys_serve(s->role->dkim, s->sock);
+	else
+		keys_serve(s->role->keys, s->sock);
 	return NULL;
 }
 
@@ -63,24 +76,51 @@ static void server_start(struct server *s)
 }
 
 /* Threads must be born after the sandbox, so channels that come earlier wait for START. */
-static void take_channel(struct role *r, int *fd)
+static void take_channel(struct role *r, uint64_t peer, int *fd)
 {
+	bool mail = peer == CONTROL_PEER_CORE;
+	struct server **place = mail ? &r->core : &r->servers[r->next];
 	struct server *s = xcalloc(1, sizeof(*s));
-	*s = (struct server){ .keys = r->keys, .sock = STEAL_FD(fd) };
-	server_stop(r->servers[r->next]);
-	r->servers[r->next] = s;
-	r->next = (r->next + 1) % KEYS_MAX_CHANNELS;
+	*s = (struct server){ .role = r, .sock = STEAL_FD(fd), .mail = mail };
+	server_stop(*place);
+	*place = s;
+	if (!mail)
+		r->next = (r->next + 1) % KEYS_MAX_CHANNELS;
 	if (r->started)
 		server_start(s);
+}
+
+/* Relative to the folder, so that the role needs no right on the way to it; threads of one process have no
+ * folder of their own. */
+static int enter_folder(struct role *r)
+{
+	if (!r->conf)
+		return ERR_INVAL;
+	snprintf(r->dir, sizeof(r->dir), "%.*s/keys", SPAN_FMT(r->conf->data_dir));
+	if (r->single)
+		return 0;
+	if (chdir(r->dir) != 0)
+		return err_from_errno(errno);
+	strcpy(r->dir, ".");
+	return 0;
 }
 
 static int start(struct role *r, int control)
 {
 	_cleanup_(freep) char *user = r->conf ? span_dup(r->conf->user_keys) : xstrdup("");
-	int e = r->single ? 0 : role_confine(user, SANDBOX_KEYS, NULL);
-	if (e < 0)
+	struct err_info info = { 0 };
+	int e = enter_folder(r);
+	if (e == 0 && !r->single)
+		e = role_confine(user, SANDBOX_KEYS, r->dir);
+	if (e == 0)
+		e = dkim_keys_open(r->dir, &r->dkim, &info);
+	if (e < 0) {
+		log_event(LOG_ERROR, "keys.no_folder", F_STR("why", info.text), F_ERR(e));
 		return e;
+	}
 	r->started = true;
+	if (r->core)
+		server_start(r->core);
 	for (size_t i = 0; i < KEYS_MAX_CHANNELS; i++)
 		if (r->servers[i])
 			server_start(r->servers[i]);
@@ -119,7 +159,7 @@ static int control_message(struct role *r, int control, uint16_t type, uint64_t 
 		break;
 	case CONTROL_CHANNEL:
 		if (*fd >= 0)
-			take_channel(r, fd);
+			take_channel(r, id, fd);
 		break;
 	case CONTROL_START:
 		return r->started ? 0 : start(r, control);
@@ -150,6 +190,8 @@ int role_keys(int control, bool single)
 	}
 	for (size_t i = 0; i < KEYS_MAX_CHANNELS; i++)
 		server_stop(r.servers[i]);
+	server_stop(r.core);
+	dkim_keys_close(r.dkim);
 	keys_free(r.keys);
 	conf_unref(r.conf);
 	return e > 0 || e == ERR_CLOSED ? 0 : 1;

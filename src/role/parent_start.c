@@ -108,7 +108,8 @@ static int wire_all(struct parent *p, enum role_kind kind, struct err_info *info
 		enum role_kind a, b;
 	} pairs[] = { { ROLE_FRONT, ROLE_CORE },
 		      { ROLE_FRONT, ROLE_KEYS },
-		      { ROLE_CORE, ROLE_OUT } };
+		      { ROLE_CORE, ROLE_OUT },
+		      { ROLE_CORE, ROLE_KEYS } };
 	int e;
 
 	for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {

@@ -1,4 +1,4 @@
-/* ask: questions of core to `out`, answered one by one or as a set.
+/* ask: questions of core to `out` (and, in a table of their own, to `keys`), answered one by one or as a set.
  *
  * Core's jobs touch no socket to the outside and wait for nobody.  A job that needs to know something
  * puts its questions into a set, lets it go, and ends (sess_wait()); when all of them are answered, or
@@ -13,7 +13,7 @@
 
 #define ASK_ID (UINT64_C(1) << 62) /* set in the ids of this table and in no others */
 
-/* --- the table: one in core --- */
+/* --- the table: one in core for each role that is asked; "out" stands for that role below --- */
 struct ask_table;
 struct ask_table *ask_table_new(struct loop *l);
 /* On the loop's thread, when no job asks any more.  Sets that are still held stay valid. */

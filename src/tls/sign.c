@@ -133,6 +133,21 @@ int sign_key_from_pem(span pem, struct sign_key **ret)
 	return key_wrap(pkey, ret);
 }
 
+int sign_key_pem(const struct sign_key *k, struct buf *b)
+{
+	ERR_clear_error();
+	BIO *bio = BIO_new(BIO_s_secmem());
+	char *text = NULL;
+	int e = ERR_INTERNAL;
+
+	if (bio && PEM_write_bio_PKCS8PrivateKey(bio, k->pkey, NULL, NULL, 0, NULL, NULL) == 1) {
+		long n = BIO_get_mem_data(bio, &text);
+		e = buf_put(b, text, (size_t)n);
+	}
+	BIO_free(bio);
+	return e;
+}
+
 enum sign_type sign_key_type(const struct sign_key *k)
 {
 	if (EVP_PKEY_is_a(k->pkey, "RSA"))

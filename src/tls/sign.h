@@ -28,6 +28,8 @@ int sign_key_from_seed(const uint8_t seed[32], struct sign_key **ret);
 /* An unencrypted private key in PEM: PKCS#1 or PKCS#8, RSA or Ed25519.  ERR_SYNTAX;
  * ERR_UNSUPPORTED for another kind, and for an RSA key outside of the limits above. */
 int sign_key_from_pem(span pem, struct sign_key **ret);
+/* The same form, PKCS#8, of an RSA or Ed25519 key; the caller wipes it. */
+int sign_key_pem(const struct sign_key *k, struct buf *b);
 enum sign_type sign_key_type(const struct sign_key *k);
 /* What a DKIM key record's p= holds before base64: SubjectPublicKeyInfo of an RSA key (RFC 6376
  * 3.6.1), the bare 32 bytes of an Ed25519 key (RFC 8463 4.2). */

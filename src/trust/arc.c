@@ -91,13 +91,13 @@ void arc_hash_seal(struct sha256_stream *s, const struct arc_chain *c, unsigned 
 {
 	for (unsigned i = from; i <= n; i++) {
 		const struct arc_set *set = &c->set[i];
-		canon_field(s, set->field[ARC_RESULTS]->raw, CANON_RELAXED, SPAN_NULL, false);
-		canon_field(s, set->field[ARC_MESSAGE]->raw, CANON_RELAXED, SPAN_NULL, false);
+		canon_field(CANON_HASH(s), set->field[ARC_RESULTS]->raw, CANON_RELAXED, SPAN_NULL, false);
+		canon_field(CANON_HASH(s), set->field[ARC_MESSAGE]->raw, CANON_RELAXED, SPAN_NULL, false);
 		if (i < n)
-			canon_field(s, set->field[ARC_SEALED]->raw, CANON_RELAXED, SPAN_NULL,
+			canon_field(CANON_HASH(s), set->field[ARC_SEALED]->raw, CANON_RELAXED, SPAN_NULL,
 				    false);
 	}
-	canon_field(s, seal, CANON_RELAXED, b_raw, true);
+	canon_field(CANON_HASH(s), seal, CANON_RELAXED, b_raw, true);
 }
 
 static const char *check_seal(const struct arc_chain *c, unsigned n, const struct dkim_fields *f,

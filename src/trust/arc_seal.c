@@ -98,8 +98,8 @@ static int put_message_signature(const struct sealer *s, const struct message *m
 		return ERR_TOOBIG;
 
 	struct sha256_stream *h = sha256_begin();
-	canon_header(h, m, buf_span(&names), CANON_RELAXED, s->mem);
-	canon_field(h, buf_span(b), CANON_RELAXED, SPAN_NULL, true);
+	canon_header(CANON_HASH(h), m, buf_span(&names), CANON_RELAXED, s->mem);
+	canon_field(CANON_HASH(h), buf_span(b), CANON_RELAXED, SPAN_NULL, true);
 	sha256_end(h, digest);
 	return finish(s, digest, at, b);
 }

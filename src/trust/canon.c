@@ -1,12 +1,12 @@
 /* Canonicalisation (RFC 6376 3.4): lines are rewritten piece by piece into a small block that feeds
- * the hash. */
+ * the hash or becomes text. */
 #include "trust/canon.h"
 
 #define BLOCK 4096
 
 struct sink {
-	struct sha256_stream *hash;
-	uint64_t left;	 /* bytes that may still be hashed */
+	struct canon_to to;
+	uint64_t left;	 /* bytes that may still be put out */
 	uint64_t length; /* bytes that came */
 	size_t n;
 	char block[BLOCK];
@@ -16,7 +16,10 @@ static void sink_flush(struct sink *k)
 {
 	size_t n = k->n < k->left ? k->n : (size_t)k->left;
 
-	sha256_add(k->hash, span_of(k->block, n));
+	if (k->to.hash)
+		sha256_add(k->to.hash, span_of(k->block, n));
+	else
+		buf_put(k->to.text, k->block, n);
 	k->left -= n;
 	k->length += k->n;
 	k->n = 0;
@@ -91,7 +94,7 @@ static span next_line(span body, size_t *at)
 
 void canon_body(span body, enum canon how, uint64_t limit, uint8_t ret[32], uint64_t *ret_length)
 {
-	struct sink k = { .hash = sha256_begin(), .left = limit };
+	struct sink k = { .to = CANON_HASH(sha256_begin()), .left = limit };
 	size_t empty = 0; /* lines held back: they vanish if nothing follows */
 
 	for (size_t at = 0; at < body.n;) {
@@ -114,7 +117,7 @@ void canon_body(span body, enum canon how, uint64_t limit, uint8_t ret[32], uint
 	if (how == CANON_SIMPLE && k.n + k.length == 0)
 		sink_put(&k, SPAN("\r\n")); /* 3.4.3: an empty body is one CRLF */
 	sink_flush(&k);
-	sha256_end(k.hash, ret);
+	sha256_end(k.to.hash, ret);
 	*ret_length = k.length;
 }
 
@@ -155,9 +158,9 @@ static void put_value(struct sink *k, struct relaxing *x, span s)
 	}
 }
 
-void canon_field(struct sha256_stream *s, span raw, enum canon how, span cut, bool last)
+void canon_field(struct canon_to to, span raw, enum canon how, span cut, bool last)
 {
-	struct sink k = { .hash = s, .left = UINT64_MAX };
+	struct sink k = { .to = to, .left = UINT64_MAX };
 	span head = raw, tail = SPAN_NULL;
 
 	if (cut.p) {
@@ -181,7 +184,7 @@ void canon_field(struct sha256_stream *s, span raw, enum canon how, span cut, bo
 	sink_flush(&k);
 }
 
-int canon_header(struct sha256_stream *s, const struct message *m, span names, enum canon how,
+int canon_header(struct canon_to to, const struct message *m, span names, enum canon how,
 		 struct arena *mem)
 {
 	uint32_t *next = arena_array(mem, uint32_t, m->n_ids + 1);
@@ -193,7 +196,7 @@ int canon_header(struct sha256_stream *s, const struct message *m, span names, e
 
 		if (id == MESSAGE_NO_FIELD || next[id] == MESSAGE_NO_FIELD)
 			continue;
-		canon_field(s, m->field[next[id]].raw, how, SPAN_NULL, false);
+		canon_field(to, m->field[next[id]].raw, how, SPAN_NULL, false);
 		next[id] = m->field[next[id]].above;
 	}
 	return 0;

@@ -19,8 +19,8 @@ enum trust_result dkim_fields_check(const struct dkim_fields *f, const struct me
 		return TRUST_FAIL;
 	}
 	s = sha256_begin();
-	canon_header(s, m, f->headers, f->header, mem);
-	canon_field(s, f->field->raw, f->header, f->b_raw, true);
+	canon_header(CANON_HASH(s), m, f->headers, f->header, mem);
+	canon_field(CANON_HASH(s), f->field->raw, f->header, f->b_raw, true);
 	sha256_end(s, hash);
 	if (verify_digest(k->key, hash, f->signature) < 0) {
 		*ret_reason =

@@ -38,6 +38,14 @@ int dkim_verify(const struct message *m, int64_t now, const struct trust_lookup 
 /* May DMARC take this signature's d= as authenticated? */
 bool dkim_counts(const struct dkim_signature *s);
 
+/* --- key records (RFC 6376 3.6.1, RFC 8463 4.2) --- */
+/* Appends the text that is to be published for a PUBLIC key as sign_key_public() gives it. */
+int dkim_record_put(struct buf *b, enum sign_type type, span public);
+/* Does A, the answer for SELECTOR._domainkey.DOMAIN TXT, hold that key?  NULL: it does; else static
+ * text that says why not.  *RET_TEMPORARY: it may hold it, DNS did not say. */
+const char *dkim_record_differs(const struct dns_answer *a, enum sign_type type, span public, struct arena *mem,
+				bool *ret_temporary);
+
 /* --- signing --- */
 struct dkim_sign_options {
 	span domain, selector;
@@ -52,13 +60,13 @@ struct dkim_sign_options {
 /* A field that waits for its signature, which a key elsewhere may make. */
 struct dkim_draft {
 	size_t at; /* offset in the buffer where b= goes */
-	uint8_t digest[32];
+	span text; /* the canonical bytes whose SHA-256 is signed; in MEM */
 };
 /* Appends a DKIM-Signature field (with CRLF) without its signature to B.  ERR_INVAL: no domain or
  * selector, or there is no From; ERR_TOOBIG. */
 int dkim_sign_begin(const struct message *m, const struct dkim_sign_options *o, struct arena *mem,
 		    struct buf *b, struct dkim_draft *ret);
-/* Puts SIG in its place. */
+/* Puts SIG in its place.  (With an AT that counts from there, B may be a copy of the field alone.) */
 int dkim_sign_end(const struct dkim_draft *d, span sig, struct buf *b);
 /* Both, with a key at hand (O->type is taken from it). */
 int dkim_sign(const struct message *m, const struct dkim_sign_options *o, const struct sign_key *k,

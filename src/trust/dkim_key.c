@@ -1,4 +1,5 @@
 /* Key records (RFC 6376 3.6, RFC 8463 4). */
+#include "base/codec.h"
 #include "trust/dkim_int.h"
 
 #define KEY_MAX 2048 /* bytes of p= */
@@ -85,4 +86,45 @@ enum trust_result dkim_key_take(const struct dns_answer *a, const struct dkim_fi
 			return TRUST_PASS;
 	}
 	return TRUST_PERMERROR;
+}
+
+/* ------------------------------------------------------------------ of ours */
+
+int dkim_record_put(struct buf *b, enum sign_type type, span public)
+{
+	buf_printf(b, "v=DKIM1; k=%s; p=", type == SIGN_ED25519 ? "ed25519" : "rsa");
+	return base64_encode(b, public);
+}
+
+/* Some publish the key itself where RFC 6376 3.6.1 wants SubjectPublicKeyInfo; ours must be as we said. */
+static const char *record_differs(span text, bool rsa, span public, struct arena *mem)
+{
+	struct dkim_fields f = { .rsa = rsa };
+	struct dkim_key k = { 0 };
+	const char *why = take_record(text, &f, mem, &k);
+	struct tags t;
+	span raw;
+
+	verify_key_free(k.key);
+	if (why)
+		return why;
+	if (tags_parse(text, &t) < 0 || tags_base64(tags_value(&t, "p"), KEY_MAX, mem, &raw) < 0 ||
+	    !span_eq(raw, public))
+		return "DNS has another key there";
+	return NULL;
+}
+
+const char *dkim_record_differs(const struct dns_answer *a, enum sign_type type, span public,
+				struct arena *mem, bool *ret_temporary)
+{
+	const char *why = "DNS has no such record";
+
+	*ret_temporary = trust_answer_failed(a);
+	if (*ret_temporary)
+		return "DNS does not answer now";
+	if (a->n > 1)
+		return "DNS has several records there";
+	if (a->n)
+		why = record_differs(a->records[0].text, type == SIGN_RSA, public, mem);
+	return why;
 }

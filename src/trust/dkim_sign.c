@@ -41,6 +41,7 @@ static const struct {
 
 #define FIELD_MAX 16384
 #define LINE_MAX  76
+#define SIGNED_MAX (2 * MESSAGE_HEADER_MAX)
 #define NAMED_MAX 32 /* of one name; a message with more is no mail */
 
 static void put_name(struct buf *b, const char *name, size_t *column)
@@ -133,10 +134,12 @@ int dkim_sign_begin(const struct message *m, const struct dkim_sign_options *o, 
 	if (f.failed)
 		return ERR_TOOBIG;
 
-	struct sha256_stream *s = sha256_begin();
-	canon_header(s, m, names, o->header, mem);
-	canon_field(s, buf_span(&f), o->header, SPAN_NULL, true);
-	sha256_end(s, ret->digest);
+	_cleanup_(buf_donep) struct buf text = BUF_INIT(SIGNED_MAX);
+	canon_header(CANON_TEXT(&text), m, names, o->header, mem);
+	canon_field(CANON_TEXT(&text), buf_span(&f), o->header, SPAN_NULL, true);
+	if (text.failed)
+		return ERR_TOOBIG;
+	ret->text = arena_span(mem, buf_span(&text));
 	ret->at = b->n + f.n;
 	buf_put_span(b, buf_span(&f));
 	return buf_put_str(b, "\r\n");
@@ -153,11 +156,14 @@ int dkim_sign(const struct message *m, const struct dkim_sign_options *o, const 
 	_cleanup_(buf_donep) struct buf sig = BUF_INIT(1024);
 	struct dkim_sign_options with = *o;
 	struct dkim_draft d;
+	uint8_t digest[32];
 	int e;
 
 	with.type = sign_key_type(k);
 	e = dkim_sign_begin(m, &with, mem, b, &d);
-	if (e == 0)
-		e = sign_digest(k, d.digest, &sig);
+	if (e < 0)
+		return e;
+	sha256(d.text, digest);
+	e = sign_digest(k, digest, &sig);
 	return e < 0 ? e : dkim_sign_end(&d, buf_span(&sig), b);
 }
