@@ -48,8 +48,8 @@ static int write_domain(struct db_tx *tx, void *arg)
 	return r;
 }
 
-static struct dom *known_domain(struct directory *d, span domain, struct arena *mem,
-				struct err_info *info)
+struct dom *directory_known_domain(struct directory *d, span domain, struct arena *mem,
+				   struct err_info *info)
 {
 	span name;
 	struct dom *dom = NULL;
@@ -74,7 +74,7 @@ static const struct dom *led_here(const struct directory *d, span name)
 static int check_alias_domain(struct directory *d, span name, const struct dom *dom,
 			      struct directory_domain *v, struct arena *mem, struct err_info *info)
 {
-	const struct dom *to = known_domain(d, v->alias_of, mem, info);
+	const struct dom *to = directory_known_domain(d, v->alias_of, mem, info);
 	if (!to)
 		return err_set(info, ERR_NOENT, "there is no domain here for it to be an alias of");
 	if (to == dom || to->v.alias_of.n || led_here(d, name))
@@ -144,7 +144,7 @@ int directory_domain_set(struct directory *d, span domain, const struct director
 	struct directory_domain fresh = *v;
 	struct name_key k;
 	CHANGE_SCOPE(d);
-	struct dom *dom = known_domain(d, domain, &mem, info);
+	struct dom *dom = directory_known_domain(d, domain, &mem, info);
 	if (!dom)
 		return ERR_NOENT;
 	int r = check_domain(d, dom->name, dom, &fresh, &k, &mem, info);
@@ -171,7 +171,7 @@ int directory_domain_remove(struct directory *d, span domain, struct err_info *i
 {
 	_cleanup_(arena_donep) struct arena mem = { 0 };
 	CHANGE_SCOPE(d);
-	struct dom *dom = known_domain(d, domain, &mem, info);
+	struct dom *dom = directory_known_domain(d, domain, &mem, info);
 	if (!dom)
 		return ERR_NOENT;
 	if (dom->n_names)
@@ -179,6 +179,9 @@ int directory_domain_remove(struct directory *d, span domain, struct err_info *i
 			       dom->n_names);
 	if (led_here(d, dom->name))
 		return err_set(info, ERR_INVAL, "an alias domain still leads to it");
+	if (dom->n_dkim)
+		return err_set(info, ERR_INVAL, "the domain still has %zu DKIM keys (dkim key drop)",
+			       dom->n_dkim);
 	span name = dom->name;
 	int r = directory_commit(d, delete_domain, &name, info);
 	if (r < 0)

@@ -27,6 +27,8 @@ int directory_open(const char *path, struct directory **ret, struct err_info *in
 	if (r >= 0)
 		r = directory_load(d, info);
 	if (r >= 0)
+		r = directory_dkim_load(d, info);
+	if (r >= 0)
 		r = credential_setup(d, info);
 	if (r >= 0)
 		r = directory_srs_setup(d, info);

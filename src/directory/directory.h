@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "format/address.h"
 #include "tls/hash.h"
+#include "tls/sign.h"
 
 struct directory;
 int directory_open(const char *path, struct directory **ret, struct err_info *info);
@@ -166,6 +167,27 @@ struct directory_scram {
 	bool real;
 };
 int directory_scram_get(struct directory *d, enum hash_alg alg, span login, struct arena *mem, struct directory_scram *ret);
+
+/* --- which DKIM keys sign (the keys themselves are the keys role's: tls/dkim_keys.h) --- */
+enum dkim_state { DKIM_NEW, DKIM_ACTIVE, DKIM_RETIRED }; /* stored: the values stay */
+struct directory_dkim {
+	span domain, selector;
+	enum sign_type type;
+	enum dkim_state state;
+	usec changed; /* wall, of the state */
+};
+#define DIRECTORY_DKIM_MAX 16 /* keys of one domain */
+/* Adds a key as DKIM_NEW.  ERR_TOOBIG: the domain has DIRECTORY_DKIM_MAX of them. */
+int directory_dkim_add(struct directory *d, span domain, span selector, enum sign_type type, struct err_info *info);
+/* Makes it the one of its type that signs; the one before is retired. */
+int directory_dkim_use(struct directory *d, span domain, span selector, struct err_info *info);
+int directory_dkim_remove(struct directory *d, span domain, span selector, struct err_info *info);
+/* Of DOMAIN (empty: all; ERR_NOENT), by domain and selector; in MEM. */
+int directory_dkim_list(struct directory *d, span domain, struct arena *mem, struct directory_dkim **ret, size_t *n);
+int directory_dkim_get(struct directory *d, span domain, span selector, struct arena *mem, struct directory_dkim *ret);
+/* Those of DOMAIN that are active: no more than one of each type; 0: its mail is not signed. */
+size_t directory_dkim_active(struct directory *d, span domain, struct arena *mem, struct directory_dkim **ret);
+bool directory_dkim_any(const struct directory *d); /* is any key of any domain active? */
 
 /* --- app passwords --- */
 #define DIRECTORY_APP_PASSWORD 30 /* octets of one as text, with NUL */

@@ -24,6 +24,13 @@ struct name_key {
 	span text; /* as people and the envelope write it, quoted where needed */
 };
 
+struct dom_dkim {
+	span selector; /* owned */
+	enum sign_type type;
+	enum dkim_state state;
+	usec changed;
+};
+
 /* What a change of a domain replaces; all of it owned. */
 struct dom_values {
 	struct name_key catch_all; /* key.n == 0: none */
@@ -36,6 +43,8 @@ struct dom_values {
 struct dom {
 	span name; /* owned */
 	struct dom_values v;
+	struct dom_dkim *dkim; /* by selector */
+	size_t n_dkim;
 	size_t n_names;		/* accounts and aliases in it */
 	struct name **patterns; /* in the order they are tried; in the table of names too */
 	size_t n_patterns;
@@ -66,10 +75,14 @@ struct directory {
 	unsigned n_srs;
 	struct auth_cache *remembered;
 	struct app_table *app;
+	_Atomic size_t n_signing; /* DKIM keys that are active, of all domains */
 	_Atomic unsigned scram; /* bits 1 << enum hash_alg: verifiers that new passwords get */
 	_Atomic uint64_t hashes; /* computed by logins */
 	char *dummy_hash;	 /* argon2id of nobody's password */
 };
+
+/* The domain called DOMAIN, or NULL with ERR_NOENT in INFO; `change` is held. */
+struct dom *directory_known_domain(struct directory *d, span domain, struct arena *mem, struct err_info *info);
 
 extern const struct db_schema directory_schema;
 
@@ -114,6 +127,10 @@ static inline void directory_unlock(pthread_mutex_t **m)
 #define CHANGE_SCOPE(d)                                                     \
 	_cleanup_(directory_unlock) _unused_ pthread_mutex_t *change_held = \
 		(pthread_mutex_lock(&(d)->change), &(d)->change)
+
+/* --- dkim.c --- */
+int directory_dkim_load(struct directory *d, struct err_info *info);
+void directory_dom_dkim_done(struct dom *dom);
 
 /* --- srs.c --- */
 int directory_srs_setup(struct directory *d, struct err_info *info);

@@ -146,6 +146,7 @@ void directory_dom_free(struct dom *dom)
 		return;
 	free((void *)dom->name.p);
 	free(dom->patterns);
+	directory_dom_dkim_done(dom);
 	directory_dom_values_done(&dom->v);
 	free(dom);
 }

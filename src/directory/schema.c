@@ -46,6 +46,11 @@ static const struct db_migration steps[] = {
 		 " mac BLOB NOT NULL UNIQUE, scope INTEGER NOT NULL, created INTEGER NOT NULL,"
 		 " expires INTEGER NOT NULL, used INTEGER NOT NULL, peer TEXT NOT NULL,"
 		 " PRIMARY KEY(account, name)) WITHOUT ROWID;" },
+	{ .version = 4,
+	  .oldest_writer = 3,
+	  .sql = "CREATE TABLE dkim_key(domain TEXT NOT NULL, selector TEXT NOT NULL,"
+		 " type INTEGER NOT NULL, state INTEGER NOT NULL, changed INTEGER NOT NULL,"
+		 " PRIMARY KEY(domain, selector)) WITHOUT ROWID;" },
 };
 
 const struct db_schema directory_schema = { .name = "directory",
