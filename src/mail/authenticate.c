@@ -3,10 +3,8 @@
 #include "mail/inspect.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/failpoint.h"
-#include "sys/file.h"
 
 #define ASK_BATCH   16 /* questions in one request: the answers must fit into one message */
 #define FIELDS_MAX  (12 * 1024)	   /* of Authentication-Results; what is longer is not written */
@@ -38,25 +36,6 @@ static bool is_signed(const struct message *m)
 	       message_find(m, "ARC-Message-Signature", 0) != MESSAGE_NO_FIELD;
 }
 
-/* Head and tail of a large message as one piece of memory, which is the page cache's. */
-static int map_whole(struct core_env *env, struct mail_transaction *t, struct mail_inspection *i)
-{
-	_cleanup_(close_fdp) int fd = file_spool_open(env->spool_dir);
-	int e;
-
-	if (fd < 0)
-		return STEAL_FD(&fd);
-	if ((e = file_write_all(fd, buf_span(&t->body))) < 0 ||
-	    (e = file_copy_all(t->spool_fd, 0, t->body_size - t->body.n, fd)) < 0)
-		return e;
-	void *p = mmap(NULL, t->body_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (p == MAP_FAILED)
-		return ERR_IO;
-	i->map = p;
-	i->map_size = t->body_size;
-	return 0;
-}
-
 /* Only what is signed must be read to its end. */
 static int take_message(struct core_env *env, struct mail_transaction *t, struct mail_inspection *i)
 {
@@ -64,10 +43,7 @@ static int take_message(struct core_env *env, struct mail_transaction *t, struct
 
 	if (e < 0 || t->spool_fd < 0 || !is_signed(&i->message))
 		return e;
-	e = map_whole(env, t, i);
-	if (e < 0)
-		return e;
-	return message_parse(span_of(i->map, i->map_size), &i->mem, &i->message);
+	return inspect_message(env, t, i);
 }
 
 /* ------------------------------------------------------------------ rounds */

@@ -538,28 +538,6 @@ int mail_filter_rcpt(struct core_env *env, struct mail_transaction *t, const str
 	return ERR_AGAIN;
 }
 
-/* What is missing in a header is added before filters see it: one of them may sign it. */
-static bool complete(struct core_env *env, struct mail_transaction *t, const struct conf *conf,
-		     struct message_facts *facts, struct mail_verdict *ret)
-{
-	enum { PREFIX_MAX = 16 * 1024 };
-	bool bare = mail_is_bare(buf_span(&t->body), facts);
-	size_t header = bare ? 0 : facts->header_size;
-	_cleanup_(buf_donep) struct buf b = BUF_INIT(header + PREFIX_MAX);
-	struct message_facts none = { 0 };
-	int e;
-
-	if (!submit_check(env, t, bare ? &none : facts, conf, &b, ret))
-		return false;
-	if (!b.n)
-		return true;
-	buf_put_span(&b, bare ? SPAN("\r\n") : span_sub(buf_span(&t->body), 0, header));
-	e = b.failed ? ERR_TOOBIG : mail_body_set_header(t, buf_span(&b), header);
-	message_check(buf_span(&t->body), facts);
-	*ret = e < 0 ? verdict_of_error(e) : *ret;
-	return e == 0;
-}
-
 /* The message in the form in which filters see it. */
 static void prepare(struct core_env *env, struct mail_transaction *t, struct mail_verdict *ret)
 {
@@ -574,7 +552,7 @@ static void prepare(struct core_env *env, struct mail_transaction *t, struct mai
 		*ret = verdict_of_error(e);
 	else if (mail_header_cut(t, &facts))
 		f->skipped = true; /* mail_receive() refuses it */
-	else if (!t->submission || complete(env, t, f->conf, &facts, ret))
+	else if (!t->submission || submit_complete(env, t, &facts, f->conf, ret))
 		f->header_size = mail_is_bare(buf_span(&t->body), &facts) ? 0 : facts.header_size;
 }
 

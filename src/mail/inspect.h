@@ -29,6 +29,8 @@ struct mail_inspection {
 	struct iprev_verdict iprev;
 	span fields; /* what they are written as, above the message */
 
+	struct signing *signing; /* sign.c: drafts that wait for their signatures */
+
 	struct mail_verdict refusal; /* code != 0: what mail_receive() answers */
 	bool junk;		     /* to the Junk mailbox instead of INBOX */
 };
@@ -38,6 +40,9 @@ typedef int inspect_stage_fn(struct core_env *env, struct mail_transaction *t, s
 			     struct mail_inspection *i);
 inspect_stage_fn inspect_sender;  /* authenticate.c */
 inspect_stage_fn inspect_filters; /* filters.c */
+inspect_stage_fn inspect_sign;	  /* sign.c */
 
 struct ask_set *inspect_asks(struct core_env *env, struct mail_transaction *t); /* makes it if there is none */
+/* Parses the whole message, which is valid until T's body changes, once in an inspection. */
+int inspect_message(struct core_env *env, struct mail_transaction *t, struct mail_inspection *i);
 void inspect_sender_done(struct mail_inspection *i);

@@ -20,6 +20,11 @@ bool submit_check(struct core_env *env, struct mail_transaction *t,
 		  const struct message_facts *facts, const struct conf *conf, struct buf *b,
 		  struct mail_verdict *ret);
 
+/* The same for filters and signatures, which must see the header as it will go: what is missing is put into T's
+ * body, and FACTS are then anew. */
+bool submit_complete(struct core_env *env, struct mail_transaction *t, struct message_facts *facts,
+		     const struct conf *conf, struct mail_verdict *ret);
+
 /* Must the From field be one of the account's addresses? */
 bool submit_from_checked(struct core_env *env, struct mail_transaction *t, const struct conf *conf);
 

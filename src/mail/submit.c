@@ -122,3 +122,24 @@ bool submit_check(struct core_env *env, struct mail_transaction *t,
 	}
 	return true;
 }
+
+bool submit_complete(struct core_env *env, struct mail_transaction *t, struct message_facts *facts,
+		     const struct conf *conf, struct mail_verdict *ret)
+{
+	enum { PREFIX_MAX = 16 * 1024 };
+	bool bare = mail_is_bare(buf_span(&t->body), facts);
+	size_t header = bare ? 0 : facts->header_size;
+	_cleanup_(buf_donep) struct buf b = BUF_INIT(header + PREFIX_MAX);
+	struct message_facts none = { 0 };
+	int e;
+
+	if (!submit_check(env, t, bare ? &none : facts, conf, &b, ret))
+		return false;
+	if (!b.n)
+		return true;
+	buf_put_span(&b, bare ? SPAN("\r\n") : span_sub(buf_span(&t->body), 0, header));
+	e = b.failed ? ERR_TOOBIG : mail_body_set_header(t, buf_span(&b), header);
+	message_check(buf_span(&t->body), facts);
+	*ret = e < 0 ? verdict_of_error(e) : *ret;
+	return e == 0;
+}
