@@ -18,6 +18,7 @@
 
 static const struct admin_command *const families[] = { admin_ban_commands, admin_directory_commands,
 							admin_credential_commands,
+							admin_dkim_commands,
 							admin_queue_commands, admin_trace_commands,
 							admin_explain_commands,
 							admin_server_commands };

@@ -37,6 +37,7 @@ struct admin_command {
 /* Each family's table ends with a NULL name. */
 extern const struct admin_command admin_directory_commands[];
 extern const struct admin_command admin_ban_commands[];
+extern const struct admin_command admin_dkim_commands[];
 extern const struct admin_command admin_credential_commands[];
 extern const struct admin_command admin_queue_commands[];
 extern const struct admin_command admin_trace_commands[];

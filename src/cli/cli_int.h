@@ -87,4 +87,5 @@ int cli_report_tlsrpt(struct cli *c);
 /* --- renderers (render.c) --- */
 cli_render_fn render_domain, render_account, render_check, render_account_added,
 	render_account_removed, render_alias, render_queue, render_queue_entry, render_destination, render_trace, render_status,
-	render_explain, render_count, render_ban, render_ban_added, render_ban_removed, render_app_password, render_app_password_added;
+	render_explain, render_count, render_ban, render_ban_added, render_ban_removed, render_app_password, render_app_password_added, render_dkim_key,
+	render_dkim_key_added;

@@ -348,3 +348,51 @@ void render_ban_removed(const struct cli *c, const json_t *row, size_t number)
 	put(json_str(row, "network"), 0);
 	printf(": may come again\n");
 }
+
+/* As a zone has it, and each string for forms of the web that want them one by one. */
+static void put_dkim_record(const json_t *row)
+{
+	const json_t *strings = json_object_get(row, "strings"), *s;
+	size_t i;
+
+	put(json_str(row, "name"), 0);
+	printf(". IN TXT (");
+	json_array_foreach(strings, i, s)
+	{
+		printf(" \"");
+		put(span_str(json_string_value(s)), 0);
+		printf("\"");
+	}
+	printf(" )\n");
+	json_array_foreach(strings, i, s)
+	{
+		printf("  string %zu: ", i + 1);
+		put(span_str(json_string_value(s)), 0);
+		printf("\n");
+	}
+}
+
+void render_dkim_key(const struct cli *c, const json_t *row, size_t number)
+{
+	(void)c;
+	printf("%s", number ? "\n" : "");
+	put(json_str(row, "domain"), 0);
+	printf(" ");
+	put(json_str(row, "selector"), 0);
+	printf(": %.*s, %.*s since %.*s\n", SPAN_FMT(json_str(row, "type")),
+	       SPAN_FMT(json_str(row, "state")), SPAN_FMT(json_str(row, "since")));
+	if (json_str(row, "error").n)
+		printf("  the key cannot be used: %.*s\n", SPAN_FMT(json_str(row, "error")));
+	else
+		put_dkim_record(row);
+}
+
+void render_dkim_key_added(const struct cli *c, const json_t *row, size_t number)
+{
+	render_dkim_key(c, row, number);
+	printf("Publish this record; when it can be seen everywhere: postrider dkim key use ");
+	put(json_str(row, "domain"), 0);
+	printf(" ");
+	put(json_str(row, "selector"), 0);
+	printf("\n");
+}
