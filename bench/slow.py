@@ -3,6 +3,7 @@
 All messages are accepted first, to be held until one moment (FUTURERELEASE).  From then on count: the messages a
 second until the last destination that answers has its mail, each message's delay, and the memory of `out` for each
 open connection.  Twice on fresh servers: with the dead destinations' mail in the queue, and without."""
+import collections
 import datetime
 import os
 import subprocess
@@ -72,6 +73,12 @@ def send_elsewhere(host, more=""):
     return port
 
 
+def reasons(host):
+    """What the queue says about what is still in it."""
+    rcpts = [r for q in host.queue() for r in q["recipients"]]
+    return collections.Counter((r["attempts"], r["in_delivery"], r["reply"][-60:]) for r in rcpts).most_common(5)
+
+
 def one_run(tool, numbers, zone, dead, pss_of):
     with lab_module.Lab(zone=zone) as lab:
         sink = Sink(tool, send_elsewhere(lab.alpha), dead)
@@ -88,7 +95,7 @@ def one_run(tool, numbers, zone, dead, pss_of):
         assert time.time() < until and not sink.got, "the messages were not accepted in time"
         want, most, cost = sum(n >= dead for n in numbers), 0, 0.0
         while len(sink.got) < want:
-            assert time.time() < until + 120, f"{len(sink.got)} of {want} after two minutes"
+            assert time.time() < until + 120, f"{len(sink.got)} of {want} after two minutes: {reasons(lab.alpha)}"
             time.sleep(0.2)
             n = len(os.listdir(f"/proc/{out}/fd")) - idle_fds
             if n > most:

@@ -52,6 +52,8 @@ static void update(struct group *g)
 		TAILQ_REMOVE(&f->wanting[g->kind], g, ring);
 		g->wanting = false;
 	}
+	if (kind != g->kind)
+		flow_wake(g->relay); /* the other kind's share has more room now */
 	f->of_kind[g->kind] -= g->open;
 	g->kind = kind;
 	f->of_kind[kind] += g->open;
