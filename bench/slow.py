@@ -85,7 +85,7 @@ def one_run(tool, numbers, zone, dead, pss_of):
         out = lab.alpha.roles()["out"]
         idle, idle_fds = pss_of(out), len(os.listdir(f"/proc/{out}/fd"))
         accounts = [lab.alpha.account(f"s{i}")[0] for i in range(SENDERS)]
-        until = int(time.time()) + 15 + len(numbers) // 150
+        until = int(time.time()) + 15 + len(numbers) // 300
         threads = [threading.Thread(target=submit, args=(lab.alpha, accounts[i], numbers[i::SENDERS], until))
                    for i in range(SENDERS)]
         for t in threads:
