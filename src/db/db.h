@@ -45,7 +45,11 @@ struct db_schema {
 	const struct db_migration *steps;
 	size_t n_steps;
 };
-enum { DB_CREATE = 1, DB_SINGLE_CONNECTION = 2 /* as on RADOS: reads use the owner's connection */ };
+enum {
+	DB_CREATE = 1,
+	DB_SINGLE_CONNECTION = 2, /* as on RADOS: reads use the owner's connection */
+	DB_SMALL = 4, /* one of very many: its connections keep few pages, the system's cache has the rest */
+};
 
 /* Opens (and with DB_CREATE makes, durably, directory entry included) the database at PATH and migrates
  * it.  ERR_NOENT, ERR_BUSY (other owner), ERR_VERSION, ERR_CORRUPT, ERR_FULL, ERR_IO. */

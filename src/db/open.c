@@ -111,7 +111,7 @@ static int conn_setup_writer(struct db_tx *c)
 	/* FULL: each commit syncs the WAL, on which wal.c relies too. */
 	return db_exec(c, "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST;"
 			  "PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;"
-			  "PRAGMA cache_size = -1024; PRAGMA foreign_keys = OFF");
+			  "PRAGMA foreign_keys = OFF");
 }
 
 int db_conn_open(struct db *d, bool writer, struct db_tx **ret, struct err_info *info)
@@ -124,8 +124,13 @@ int db_conn_open(struct db *d, bool writer, struct db_tx **ret, struct err_info 
 	int r = db_err(c->sq, rc);
 	if (!r) {
 		sqlite3_extended_result_codes(c->sq, 1);
-		r = writer ? conn_setup_writer(c)
-			   : db_exec(c, "PRAGMA cache_size = -512; PRAGMA temp_store = MEMORY");
+		r = writer ? conn_setup_writer(c) : db_exec(c, "PRAGMA temp_store = MEMORY");
+	}
+	if (!r) {
+		/* KiB. */
+		r = db_exec(c, d->flags & DB_SMALL ? "PRAGMA cache_size = -160"
+			       : writer		   ? "PRAGMA cache_size = -1024"
+						   : "PRAGMA cache_size = -512");
 	}
 	if (!r)
 		r = db_stmt_init(&c->begin, c,

@@ -77,7 +77,7 @@ int store_open(const struct store_conf *conf, struct store **ret, struct err_inf
 	struct store *s = xcalloc(1, sizeof(*s));
 	s->dir = xstrdup(conf->dir);
 	s->inline_max = conf->inline_max;
-	s->db_flags = conf->single_connection ? DB_SINGLE_CONNECTION : 0;
+	s->db_flags = DB_SMALL | (conf->single_connection ? DB_SINGLE_CONNECTION : 0);
 	s->cache = db_cache_new(conf->max_open);
 	db_cache_set_hooks(s->cache, &(struct db_cache_hooks){ on_open, on_close, s });
 	s->watches = watch_table_new();
