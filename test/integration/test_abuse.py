@@ -13,7 +13,7 @@ import pytest
 
 from lab import Lab, Raw, wait_for
 
-MANY = 600
+MANY = 900
 BODY = 120_000  # just below what a message may keep in memory
 
 
@@ -100,8 +100,8 @@ def test_slow_bodies_share_a_bound(alpha):
         assert_served(alpha, address)
         time.sleep(1)
         grown = alpha.rss("core") - before[0], alpha.rss("front") - before[1]
-        # The hundred that still fill the bound are not the point: the sum of all is 72 MB.
-        assert grown[0] < 72 << 20, f"core grew by {grown[0]}"
+        # 64 MiB of bodies and what a session costs; the sum of all bodies is 108 MB.
+        assert grown[0] < 90 << 20, f"core grew by {grown[0]}"
         assert grown[1] < 40 << 20, f"front grew by {grown[1]}"
         for p in peers[:20] + peers[-20:]:
             p.send(b".\r\n")

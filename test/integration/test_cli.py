@@ -17,7 +17,7 @@ COMMANDS = ["setup", "serve", "status", "reload", "stop", "config check", "confi
             "alias add", "alias set", "alias rm", "alias list", "alias import", "queue list", "queue show", "queue destinations",
             "queue retry", "queue hold", "queue release", "queue reroute", "queue bounce", "queue drop", "mailq",
             "ban list", "ban add", "ban rm", "explain rcpt", "srs rotate", "trace", "report dmarc", "report tlsrpt",
-            "spf check", "dkim verify", "dkim sign", "arc verify", "arc seal", "dmarc check", "lab"]
+            "spf check", "dkim verify", "dkim sign", "dkim key new", "dkim key list", "dkim key use", "dkim key drop", "arc verify", "arc seal", "dmarc check", "lab"]
 
 
 def rows(p):

@@ -132,4 +132,4 @@ def test_the_clock_jumps_back(lab, alpha, place):
         sink.replies.clear()
         lab.clock("14h")
         sink.wait()
-    wait_for(lambda: not alpha.queue(id=trace))
+        wait_for(lambda: not alpha.queue(id=trace))

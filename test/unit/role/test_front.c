@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -294,12 +295,14 @@ static void core_free(struct core *c)
 /* ------------------------------------------------------------------ conf, as far as front asks */
 
 static uint32_t max_per_ip;
+static char data_dir[] = "/tmp/postrider-front-XXXXXX", keys_dir[64];
 
 int conf_parse(span text, const char *file, struct conf **ret, struct err_info *info)
 {
 	struct conf *c = xcalloc(1, sizeof(*c));
 	c->refs = 1;
 	c->hostname = SPAN("mx.test");
+	c->data_dir = span_str(data_dir);
 	c->max_message = 1 << 20;
 	c->max_connections = 100;
 	c->max_per_ip = max_per_ip;
@@ -987,5 +990,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_confined, setup_confined, teardown),
 	};
 	signal(SIGPIPE, SIG_IGN); /* as main.c does */
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	assert_non_null(mkdtemp(data_dir));
+	snprintf(keys_dir, sizeof(keys_dir), "%s/keys", data_dir); /* the keys role enters it */
+	assert_int_equal(mkdir(keys_dir, 0700), 0);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	rmdir(keys_dir);
+	rmdir(data_dir);
+	return failed;
 }
