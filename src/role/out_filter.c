@@ -366,10 +366,11 @@ static bool finish(struct talk *t)
 	struct filter_result r;
 	bool over;
 
+	if (!t->ask && !t->ended)
+		return false;
 	if (!t->ask) {
-		if (t->ended)
-			talk_free(t);
-		return t->ended;
+		talk_free(t);
+		return true;
 	}
 	if (!is_answered(t))
 		return false;

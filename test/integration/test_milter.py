@@ -3,6 +3,7 @@
 import email
 import os
 import re
+import socket
 import struct
 import time
 
@@ -273,6 +274,24 @@ def test_new_body_is_checked(alpha, m):
     m.play(E=frame("b", b"smuggled\n.\n") + CONTINUE)
     assert deliver(alpha, to, message(STRANGER, to)).startswith("550 5.6.0")
     assert not alpha.messages(to)
+
+
+def test_closes_while_nobody_asks(alpha, m):
+    """Between RCPT and the message: the sender hears of it in time, and nobody else does."""
+    to, _ = alpha.account()
+    m.play()
+    pid = alpha.roles()["out"]
+    with alpha.smtp_in() as s:
+        s.envelope(STRANGER, to)
+        for sock in m.socks:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        time.sleep(0.5)
+        assert s.body(message(STRANGER, to)).startswith(("250", "451"))
+    assert deliver(alpha, to, message(STRANGER, to)).startswith("250")
+    assert alpha.roles()["out"] == pid
 
 
 def test_out_restarted(alpha, m, lab):
